@@ -1,0 +1,99 @@
+// swift-tools-version:6.1
+import PackageDescription
+
+let package = Package(
+  name: "magicalane",
+  products: [
+    .executable(name: "magicalane", targets: ["magicalane"]),
+    .library(name: "MagicalaneCore", targets: ["MagicalaneCore"]),
+    .library(name: "MagicalaneTransports", targets: ["MagicalaneTransports"]),
+    .library(name: "MagicalaneFrontends", targets: ["MagicalaneFrontends"]),
+    .library(name: "MagicalaneCommand", targets: ["MagicalaneCommand"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+  ],
+  targets: [
+    .target(
+      name: "MagicalaneCore",
+      dependencies: [
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "DequeModule", package: "swift-collections"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "Yams", package: "Yams"),
+      ],
+      path: "Sources/Core"
+    ),
+    .systemLibrary(
+      name: "CGnuTLS", path: "Sources/CGnuTLS", pkgConfig: "gnutls",
+      providers: [.apt(["libgnutls28-dev"])]
+    ),
+    .systemLibrary(
+      name: "CNgtcp2", path: "Sources/CNgtcp2", pkgConfig: "libngtcp2_crypto_gnutls",
+      providers: [.apt(["libngtcp2-dev", "libngtcp2-crypto-gnutls-dev"])]
+    ),
+    .target(
+      name: "MagicalaneTransports",
+      dependencies: [
+        "MagicalaneCore", "CGnuTLS", "CNgtcp2",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "DequeModule", package: "swift-collections"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      path: "Sources/Transports"
+    ),
+    .target(
+      name: "MagicalaneFrontends",
+      dependencies: [
+        "MagicalaneCore",
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      path: "Sources/Frontends"
+    ),
+    .target(
+      name: "MagicalaneCommand",
+      dependencies: [
+        "MagicalaneCore", "MagicalaneTransports",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+      ],
+      path: "Sources/Command"
+    ),
+    .executableTarget(
+      name: "magicalane",
+      dependencies: ["MagicalaneCommand", "MagicalaneFrontends", "MagicalaneTransports"],
+      path: "Sources/magicalane"
+    ),
+    .testTarget(
+      name: "CoreTests",
+      dependencies: [
+        "MagicalaneCore",
+        .product(name: "NIOEmbedded", package: "swift-nio"),
+      ]
+    ),
+    .testTarget(
+      name: "TransportsTests",
+      dependencies: [
+        "MagicalaneTransports",
+        .product(name: "NIOEmbedded", package: "swift-nio"),
+      ]
+    ),
+    .testTarget(
+      name: "FrontendsTests",
+      dependencies: [
+        "MagicalaneFrontends",
+        .product(name: "NIOEmbedded", package: "swift-nio"),
+      ]
+    ),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,110 @@
+import NIOCore
+
+/// Tries addresses one after the other, each a little after the one before, and takes the first that answers
+/// (RFC 8305 §5, "Happy Eyeballs").
+///
+/// A failure starts the next attempt at once. Attempts that answer too late are closed.
+final class AddressRace {
+  /// The wait between two attempts: the value that RFC 8305 §5 recommends.
+  static let attemptDelay = TimeAmount.milliseconds(250)
+
+  private let loop: any EventLoop
+  private let attempt: (SocketAddress) -> EventLoopFuture<any Channel>
+  private let promise: EventLoopPromise<any Channel>
+  private var untried: ArraySlice<SocketAddress>
+  private var running = 0
+  private var isDecided = false
+  private var firstError: (any Error)?
+  private var nextAttempt: Scheduled<Void>?
+  private var deadline: Scheduled<Void>?
+
+  private init(
+    _ addresses: [SocketAddress], on loop: any EventLoop,
+    attempt: @escaping (SocketAddress) -> EventLoopFuture<any Channel>
+  ) {
+    self.loop = loop
+    self.attempt = attempt
+    self.promise = loop.makePromise(of: (any Channel).self)
+    self.untried = addresses[...]
+  }
+
+  /// - Parameter attempt: called on `loop`; its future may complete on any loop.
+  static func run(
+    _ addresses: [SocketAddress], deadline: NIODeadline, on loop: any EventLoop,
+    attempt: @escaping @Sendable (SocketAddress) -> EventLoopFuture<any Channel>
+  ) -> EventLoopFuture<any Channel> {
+    loop.flatSubmit {
+      let race = AddressRace(addresses, on: loop, attempt: attempt)
+      race.start(deadline: deadline)
+      return race.promise.futureResult
+    }
+  }
+
+  private func start(deadline: NIODeadline) {
+    self.deadline = loop.assumeIsolated().scheduleTask(deadline: deadline) {
+      self.decide(.failure(self.firstError ?? OpenError(.timedOut, "no address answered in time")))
+    }
+    tryNext()
+  }
+
+  private func tryNext() {
+    nextAttempt?.cancel()
+    guard !isDecided, let address = untried.popFirst() else { return }
+    running += 1
+    attempt(address).hop(to: loop).assumeIsolated().whenComplete { self.finished($0) }
+    if !untried.isEmpty {
+      nextAttempt = loop.assumeIsolated().scheduleTask(in: Self.attemptDelay) { self.tryNext() }
+    }
+  }
+
+  private func finished(_ result: Result<any Channel, any Error>) {
+    running -= 1
+    switch result {
+    case .success(let channel) where isDecided: channel.close(promise: nil)
+    case .success: decide(result)
+    case .failure(let error):
+      firstError = firstError ?? error
+      if !untried.isEmpty {
+        tryNext()
+      } else if running == 0 {
+        decide(.failure(firstError ?? error))
+      }
+    }
+  }
+
+  private func decide(_ result: Result<any Channel, any Error>) {
+    guard !isDecided else { return }
+    isDecided = true
+    nextAttempt?.cancel()
+    deadline?.cancel()
+    promise.completeWith(result.mapError(OpenError.init))
+  }
+}
+
+extension NameResolver {
+  /// Resolves the target and opens a channel to the first of its permitted addresses that answers.
+  ///
+  /// - Parameter attempt: connects to one address; called on `loop`.
+  /// - Returns: fails with `OpenError`, at `deadline` at the latest.
+  public func open(
+    _ target: Target, policy: AddressPolicy = .unrestricted, deadline: NIODeadline, on loop: any EventLoop,
+    attempt: @escaping @Sendable (SocketAddress) -> EventLoopFuture<any Channel>
+  ) -> EventLoopFuture<any Channel> {
+    let addresses = resolve(target, policy: policy, on: loop)
+      .withDeadline(deadline) { OpenError(.timedOut, "\(target) did not resolve in time") }
+    return addresses.flatMap { AddressRace.run($0, deadline: deadline, on: loop, attempt: attempt) }
+  }
+}
+
+extension EventLoopFuture where Value: Sendable {
+  /// The same result, or `error` at the deadline; a result that comes later is dropped.
+  func withDeadline(_ deadline: NIODeadline, _ error: @escaping @Sendable () -> any Error) -> EventLoopFuture<Value> {
+    let promise = eventLoop.makePromise(of: Value.self)
+    let timer = eventLoop.scheduleTask(deadline: deadline) { promise.fail(error()) }
+    whenComplete {
+      timer.cancel()
+      promise.completeWith($0)
+    }
+    return promise.futureResult
+  }
+}

@@ -1,0 +1,192 @@
+import Logging
+import NIOCore
+
+/// A way to carry byte streams between hosts.
+///
+/// A transport is built from one entry under `transports:` in the config, shared by every session that goes
+/// through it, and called on many event loops at once.
+///
+/// What `connect` yields and what a listener hands to its `accept` is a NIO channel of bytes
+/// (`ByteBuffer` both ways) that keeps these rules, whatever lies below:
+///
+/// - It reads nothing until `read()` is called: `autoRead` is off, and each `read()` asks for one batch.
+/// - The peer's end of stream arrives as `ChannelEvent.inputClosed`, and `close(mode: .output)` sends one;
+///   the other direction goes on.
+/// - An end that is not clean (reset, truncated TLS, lost connection) arrives as an error, by `errorCaught`,
+///   before `channelInactive`.
+/// - The outbound user event `StreamAbort` ends it so that the peer sees an error and not a clean end. A
+///   channel that fails the event as unsupported is closed with `SO_LINGER` 0 instead, which is right for a
+///   plain socket.
+/// - It is not writable while more bytes wait in it than `buffer` allows.
+public protocol Transport: Sendable {
+  /// What its config entry may hold beside the keys that every transport has
+  /// (`name`, `type`, `user`, `password`, `buffer`, `connect_timeout`).
+  associatedtype Options: Decodable & Sendable = NoOptions
+  /// The end that accepts streams; `NoListener` for a transport that only connects.
+  associatedtype Listener: TransportListener = NoListener
+
+  /// The name in the config: the value of `type:` and the scheme of `listen:`.
+  static var type: String { get }
+
+  /// Checks the options and reads the files they name; opens nothing.
+  init(options: Options, context: TransportContext) throws
+
+  /// Opens a stream to the target; the channel lives on `loop`.
+  ///
+  /// Fails with `OpenError` at `request.deadline` at the latest.
+  func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel>
+
+  /// Ends what the transport itself keeps open, such as pooled connections. Streams handed out may end too.
+  func shutdown() async
+}
+
+extension Transport {
+  public func shutdown() async {}
+}
+
+/// One accepted request on its way to a transport.
+public struct ConnectRequest: Sendable {
+  public var target: Target
+  /// Which addresses the name may resolve to.
+  public var policy: AddressPolicy
+  /// When the caller gives up.
+  public var deadline: NIODeadline
+
+  public init(target: Target, policy: AddressPolicy, deadline: NIODeadline) {
+    self.target = target
+    self.policy = policy
+    self.deadline = deadline
+  }
+}
+
+/// What a transport is given when it is built.
+public struct TransportContext: Sendable {
+  /// The `name:` of its config entry.
+  public var name: String
+  public var logger: Logger
+  public var loops: any EventLoopGroup
+  public var resolver: NameResolver
+  /// `user:` and `password:` of the entry.
+  public var credentials: Credentials?
+  /// Most bytes that may wait in one stream, per direction.
+  public var buffer: Int
+  /// Makes a relative path in the config relative to the config file.
+  public var directory: String
+
+  public init(
+    name: String, logger: Logger, loops: any EventLoopGroup, resolver: NameResolver, credentials: Credentials?,
+    buffer: Int, directory: String
+  ) {
+    self.name = name
+    self.logger = logger
+    self.loops = loops
+    self.resolver = resolver
+    self.credentials = credentials
+    self.buffer = buffer
+    self.directory = directory
+  }
+}
+
+/// A user name and a password; printing it shows the name alone.
+public struct Credentials: Hashable, Sendable, CustomStringConvertible {
+  public var user: String
+  public var password: String
+
+  public init(user: String, password: String) {
+    self.user = user
+    self.password = password
+  }
+
+  public var description: String { "\(user):***" }
+}
+
+/// The end of a transport that accepts streams for one frontend.
+public protocol TransportListener: Sendable {
+  /// What the frontend's config entry may hold for this transport, such as `tls:`.
+  associatedtype Options: Decodable & Sendable = NoOptions
+
+  /// Checks the options and reads the files they name; opens nothing.
+  init(options: Options, context: ListenContext) throws
+
+  /// Starts to listen, and calls `accept` on each new stream's own event loop before the stream is active.
+  ///
+  /// - Returns: the address as bound, with the port that the system chose where 0 was asked for.
+  func bind(accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>) async throws -> ListenAddress
+
+  /// Accepts nothing more; accepted streams go on.
+  func stopAccepting() async
+
+  /// Ends everything, accepted streams included.
+  func close() async
+}
+
+/// What a listener is given when it is built.
+public struct ListenContext: Sendable {
+  /// The `name:` of the frontend that listens.
+  public var name: String
+  public var address: ListenAddress
+  public var logger: Logger
+  public var loops: any EventLoopGroup
+  public var resolver: NameResolver
+  /// Most bytes that may wait in one stream, per direction.
+  public var buffer: Int
+  /// Makes a relative path in the config relative to the config file.
+  public var directory: String
+
+  public init(
+    name: String, address: ListenAddress, logger: Logger, loops: any EventLoopGroup, resolver: NameResolver,
+    buffer: Int, directory: String
+  ) {
+    self.name = name
+    self.address = address
+    self.logger = logger
+    self.loops = loops
+    self.resolver = resolver
+    self.buffer = buffer
+    self.directory = directory
+  }
+}
+
+/// For a plugin without keys of its own.
+public struct NoOptions: Decodable, Sendable {
+  public init() {}
+  public init(from decoder: any Decoder) throws {
+    _ = try decoder.container(keyedBy: NoKeys.self)
+  }
+  private enum NoKeys: CodingKey, CaseIterable {}
+}
+
+/// The listener of a transport that cannot listen.
+public struct NoListener: TransportListener {
+  /// Always fails: a frontend cannot listen on such a transport.
+  public init(options: NoOptions, context: ListenContext) throws {
+    throw PluginError("\(context.address.scheme) can connect but not listen")
+  }
+  public func bind(
+    accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+  ) async throws -> ListenAddress {
+    throw PluginError("this transport can connect but not listen")
+  }
+  public func stopAccepting() async {}
+  public func close() async {}
+}
+
+/// What a plugin found wrong with its options, in one line for the person who wrote them.
+public struct PluginError: Error, CustomStringConvertible {
+  public var description: String
+  /// The key that is at fault, as a path from the config entry: `["tls", "certificate"]`. Empty for the entry.
+  public var path: [String]
+
+  public init(_ description: String, at path: [String] = []) {
+    self.description = description
+    self.path = path
+  }
+}
+
+/// Outbound user event: end the stream so that the peer sees an error, at once, whatever still waits.
+public struct StreamAbort: Sendable {
+  public var reason: String
+  public init(reason: String) {
+    self.reason = reason
+  }
+}
