@@ -19,7 +19,8 @@ final class AddressRace {
   private var deadline: Scheduled<Void>?
 
   private init(
-    _ addresses: [SocketAddress], on loop: any EventLoop,
+    _ addresses: [SocketAddress],
+    on loop: any EventLoop,
     attempt: @escaping (SocketAddress) -> EventLoopFuture<any Channel>
   ) {
     self.loop = loop
@@ -30,7 +31,9 @@ final class AddressRace {
 
   /// - Parameter attempt: called on `loop`; its future may complete on any loop.
   static func run(
-    _ addresses: [SocketAddress], deadline: NIODeadline, on loop: any EventLoop,
+    _ addresses: [SocketAddress],
+    deadline: NIODeadline,
+    on loop: any EventLoop,
     attempt: @escaping @Sendable (SocketAddress) -> EventLoopFuture<any Channel>
   ) -> EventLoopFuture<any Channel> {
     loop.flatSubmit {
@@ -87,7 +90,10 @@ extension NameResolver {
   /// - Parameter attempt: connects to one address; called on `loop`.
   /// - Returns: fails with `OpenError`, at `deadline` at the latest.
   public func open(
-    _ target: Target, policy: AddressPolicy = .unrestricted, deadline: NIODeadline, on loop: any EventLoop,
+    _ target: Target,
+    policy: AddressPolicy = .unrestricted,
+    deadline: NIODeadline,
+    on loop: any EventLoop,
     attempt: @escaping @Sendable (SocketAddress) -> EventLoopFuture<any Channel>
   ) -> EventLoopFuture<any Channel> {
     let addresses = resolve(target, policy: policy, on: loop)
@@ -98,7 +104,9 @@ extension NameResolver {
 
 extension EventLoopFuture where Value: Sendable {
   /// The same result, or `error` at the deadline; a result that comes later is dropped.
-  func withDeadline(_ deadline: NIODeadline, _ error: @escaping @Sendable () -> any Error) -> EventLoopFuture<Value> {
+  func withDeadline(_ deadline: NIODeadline, _ error: @escaping @Sendable () -> any Error) -> EventLoopFuture<
+    Value
+  > {
     let promise = eventLoop.makePromise(of: Value.self)
     let timer = eventLoop.scheduleTask(deadline: deadline) { promise.fail(error()) }
     whenComplete {

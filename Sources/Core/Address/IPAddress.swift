@@ -114,6 +114,8 @@ extension IPAddress: CustomStringConvertible {
     var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
     let raw = bytes
     inet_ntop(raw.count == 4 ? AF_INET : AF_INET6, raw, &text, socklen_t(text.count))
-    return text.withUnsafeBufferPointer { String(decoding: $0.prefix { $0 != 0 }.map(UInt8.init), as: UTF8.self) }
+    return text.withUnsafeBufferPointer {
+      String(decoding: $0.prefix { $0 != 0 }.map(UInt8.init), as: UTF8.self)
+    }
   }
 }

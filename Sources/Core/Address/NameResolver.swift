@@ -32,7 +32,9 @@ public final class NameResolver: Sendable {
   /// An address needs no thread. Fails with `OpenError`: `.nameNotResolved`, or `.notAllowed` where the
   /// policy left nothing. It may stay pending for long; the caller holds the clock.
   public func resolve(
-    _ target: Target, policy: AddressPolicy = .unrestricted, on loop: any EventLoop
+    _ target: Target,
+    policy: AddressPolicy = .unrestricted,
+    on loop: any EventLoop
   ) -> EventLoopFuture<[SocketAddress]> {
     switch target.host {
     case .address(let address):
@@ -44,10 +46,15 @@ public final class NameResolver: Sendable {
     }
   }
 
-  private func permitted(_ found: [IPAddress], _ target: Target, _ policy: AddressPolicy) throws -> [SocketAddress] {
+  private func permitted(_ found: [IPAddress], _ target: Target, _ policy: AddressPolicy) throws
+    -> [SocketAddress]
+  {
     let allowed = found.map { $0.socketAddress(port: target.port) }.filter(policy.permits)
     guard !allowed.isEmpty else {
-      throw OpenError(.notAllowed, "\(target) is local to this host, which requests from other hosts may not reach")
+      throw OpenError(
+        .notAllowed,
+        "\(target) is local to this host, which requests from other hosts may not reach"
+      )
     }
     return allowed
   }

@@ -27,9 +27,13 @@ private func address(_ entry: UnsafeMutablePointer<addrinfo>) -> IPAddress? {
   guard let raw = entry.pointee.ai_addr else { return nil }
   switch entry.pointee.ai_family {
   case AF_INET:
-    return raw.withMemoryRebound(to: sockaddr_in.self, capacity: 1) { IPAddress(SocketAddress($0.pointee, host: "")) }
+    return raw.withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
+      IPAddress(SocketAddress($0.pointee, host: ""))
+    }
   case AF_INET6:
-    return raw.withMemoryRebound(to: sockaddr_in6.self, capacity: 1) { IPAddress(SocketAddress($0.pointee, host: "")) }
+    return raw.withMemoryRebound(to: sockaddr_in6.self, capacity: 1) {
+      IPAddress(SocketAddress($0.pointee, host: ""))
+    }
   default:
     return nil
   }

@@ -74,7 +74,9 @@ public struct Target: Hashable, Sendable {
     guard let colon = authority.lastIndex(of: ":") else { return nil }
     let hostText = authority[..<colon]
     let portText = authority[authority.index(after: colon)...]
-    guard hostText.hasPrefix("[") || !hostText.contains(":"), let host = Host(String(hostText)) else { return nil }
+    guard hostText.hasPrefix("[") || !hostText.contains(":"), let host = Host(String(hostText)) else {
+      return nil
+    }
     guard (1...5).contains(portText.utf8.count), portText.utf8.allSatisfy({ (48...57).contains($0) }),
       let port = Int(portText), port <= 65535
     else { return nil }

@@ -74,8 +74,13 @@ public struct TransportContext: Sendable {
   public var directory: String
 
   public init(
-    name: String, logger: Logger, loops: any EventLoopGroup, resolver: NameResolver, credentials: Credentials?,
-    buffer: Int, directory: String
+    name: String,
+    logger: Logger,
+    loops: any EventLoopGroup,
+    resolver: NameResolver,
+    credentials: Credentials?,
+    buffer: Int,
+    directory: String
   ) {
     self.name = name
     self.logger = logger
@@ -134,8 +139,13 @@ public struct ListenContext: Sendable {
   public var directory: String
 
   public init(
-    name: String, address: ListenAddress, logger: Logger, loops: any EventLoopGroup, resolver: NameResolver,
-    buffer: Int, directory: String
+    name: String,
+    address: ListenAddress,
+    logger: Logger,
+    loops: any EventLoopGroup,
+    resolver: NameResolver,
+    buffer: Int,
+    directory: String
   ) {
     self.name = name
     self.address = address

@@ -1,0 +1,163 @@
+import NIOCore
+
+/// The pipeline that joins two streams: bytes both ways, back-pressure, half-close, errors, counters.
+///
+/// It works on any two channels of one event loop that keep the rules of `Transport`. One direction is a
+/// `Flow`; each moves on its own:
+///
+///     open ──end of stream──► draining ──all written──► finished
+///
+/// When both have finished the session ended well. An error, or a stream that closes while a flow still
+/// needs it, aborts both streams, so that the far peer sees an error and no clean end.
+///
+/// Nothing is copied and nothing waits here: a batch that was read is written to the other stream at once,
+/// and the next one is asked for only while that stream is writable. What waits, waits in the other stream's
+/// own buffer, below its high-water mark. This is also the point where a copy in the kernel can take over:
+/// between two batches the duplex holds no byte.
+///
+/// Not thread-safe: everything happens on the streams' event loop.
+final class Duplex {
+  /// The two directions.
+  enum Direction: Sendable {
+    /// From the client to the target.
+    case up
+    /// From the target to the client.
+    case down
+
+    var opposite: Direction { self == .up ? .down : .up }
+  }
+
+  /// How a duplex ended.
+  enum Outcome: Sendable {
+    /// Both directions reached their end.
+    case finished
+    /// No byte moved for the idle time-out.
+    case idle
+    /// Somebody asked for it: drain time over, session deleted.
+    case aborted(reason: String)
+    /// The stream that this direction reads from broke.
+    case failed(Direction, any Error)
+  }
+
+  /// The stream at the end that a direction reads from went away without an end of stream.
+  struct UncleanEnd: Error, CustomStringConvertible {
+    var description: String { "the stream closed before its end" }
+  }
+
+  private let client: DuplexEnd
+  private let target: DuplexEnd
+  private let idleTimeout: TimeAmount
+  private var onEnd: ((Outcome) -> Void)?
+  private var idleTimer: Scheduled<Void>?
+  private var idleTicks = 0
+  private var bytesAtLastTick: UInt64 = 0
+
+  /// Bytes moved in each direction so far.
+  var bytesUp: UInt64 { client.bytesRead }
+  var bytesDown: UInt64 { target.bytesRead }
+
+  private init(
+    client: DuplexEnd,
+    target: DuplexEnd,
+    idleTimeout: TimeAmount,
+    onEnd: @escaping (Outcome) -> Void
+  ) {
+    self.client = client
+    self.target = target
+    self.idleTimeout = idleTimeout
+    self.onEnd = onEnd
+  }
+
+  /// Joins the two streams; from here on the duplex closes them.
+  ///
+  /// Call it on the event loop of both.
+  /// - Parameter onEnd: called once, on the loop, when both streams are done with.
+  static func join(
+    client: any Channel,
+    target: any Channel,
+    idleTimeout: TimeAmount,
+    onEnd: @escaping (Outcome) -> Void
+  ) throws -> Duplex {
+    client.eventLoop.assertInEventLoop()
+    target.eventLoop.assertInEventLoop()
+    let clientEnd = DuplexEnd(reads: .up)
+    let targetEnd = DuplexEnd(reads: .down)
+    let duplex = Duplex(client: clientEnd, target: targetEnd, idleTimeout: idleTimeout, onEnd: onEnd)
+    clientEnd.attach(to: duplex, partner: targetEnd)
+    targetEnd.attach(to: duplex, partner: clientEnd)
+    do {
+      try client.pipeline.syncOperations.addHandler(clientEnd)
+      try target.pipeline.syncOperations.addHandler(targetEnd)
+    } catch {
+      duplex.end(.failed(.up, error))
+      throw error
+    }
+    duplex.start(on: client.eventLoop)
+    return duplex
+  }
+
+  private func start(on loop: any EventLoop) {
+    scheduleIdleCheck(on: loop)
+    client.readIfWanted()
+    target.readIfWanted()
+  }
+
+  /// Ends both streams as errors, for a reason that lies outside them.
+  func abort(reason: String) {
+    end(.aborted(reason: reason))
+  }
+
+  /// A flow finished, or an end closed: is everything done, or did something break?
+  func endsChanged() {
+    if client.flow == .finished && target.flow == .finished {
+      end(.finished)
+    }
+  }
+
+  func failed(_ direction: Direction, _ error: any Error) {
+    end(.failed(direction, error))
+  }
+
+  private func end(_ outcome: Outcome) {
+    guard let onEnd else { return }
+    self.onEnd = nil
+    idleTimer?.cancel()
+    for end in [client, target] {
+      if case .finished = outcome { end.close() } else { end.abort(reason: outcome.reason) }
+      end.detach()
+    }
+    onEnd(outcome)
+  }
+}
+
+extension Duplex {
+  /// How many checks make one idle time-out: it ends a session at most this fraction late.
+  private static let ticksPerTimeout = 4
+
+  /// Idle means that the counters stood still, so that moving a byte costs no look at a clock.
+  private func scheduleIdleCheck(on loop: any EventLoop) {
+    let interval = TimeAmount.nanoseconds(max(1, idleTimeout.nanoseconds / Int64(Self.ticksPerTimeout)))
+    idleTimer = loop.assumeIsolated().scheduleTask(in: interval) { [self] in
+      let bytes = bytesUp &+ bytesDown
+      idleTicks = bytes == bytesAtLastTick ? idleTicks + 1 : 0
+      bytesAtLastTick = bytes
+      if idleTicks >= Self.ticksPerTimeout {
+        end(.idle)
+      } else {
+        scheduleIdleCheck(on: loop)
+      }
+    }
+  }
+}
+
+extension Duplex.Outcome {
+  /// One word or short phrase for the log.
+  var reason: String {
+    switch self {
+    case .finished: "finished"
+    case .idle: "idle"
+    case .aborted(let reason): reason
+    case .failed(let direction, let error): "\(direction == .up ? "client" : "target"): \(error)"
+    }
+  }
+}

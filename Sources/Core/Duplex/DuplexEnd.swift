@@ -1,0 +1,159 @@
+import NIOCore
+
+/// One end of a duplex: the last handler of one stream's pipeline. It reads its own stream and writes the
+/// partner's.
+final class DuplexEnd: ChannelInboundHandler {
+  typealias InboundIn = ByteBuffer
+  typealias OutboundOut = ByteBuffer
+
+  /// Where the flow that starts at this end is; drawn at `Duplex`.
+  enum Flow { case open, draining, finished }
+
+  private let direction: Duplex.Direction
+  private(set) var flow = Flow.open
+  private(set) var bytesRead: UInt64 = 0
+
+  // The duplex and its ends hold each other until the duplex ends; `detach` parts them.
+  private var duplex: Duplex?
+  private var partner: DuplexEnd?
+  private var context: ChannelHandlerContext?
+  private var wroteSinceFlush = false
+  /// A batch was asked for and has not come.
+  private var isReading = false
+  /// The end of stream was written behind the last byte; a failure to deliver it comes by the promise.
+  private var isOutputClosed = false
+
+  init(reads direction: Duplex.Direction) {
+    self.direction = direction
+  }
+
+  func attach(to duplex: Duplex, partner: DuplexEnd) {
+    self.duplex = duplex
+    self.partner = partner
+  }
+
+  func detach() {
+    duplex = nil
+    partner = nil
+  }
+
+  func handlerAdded(context: ChannelHandlerContext) {
+    self.context = context
+  }
+
+  func handlerRemoved(context: ChannelHandlerContext) {
+    self.context = nil
+  }
+
+  func close() {
+    context?.close(promise: nil)
+  }
+
+  func abort(reason: String) {
+    context?.channel.abort(reason: reason)
+  }
+}
+
+// MARK: Bytes
+
+extension DuplexEnd {
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    bytesRead &+= UInt64(unwrapInboundIn(data).readableBytes)
+    partner?.write(data)
+  }
+
+  func channelReadComplete(context: ChannelHandlerContext) {
+    isReading = false
+    partner?.flush()
+    readIfWanted()
+  }
+
+  func channelWritabilityChanged(context: ChannelHandlerContext) {
+    if context.channel.isWritable { partner?.readIfWanted() }
+    context.fireChannelWritabilityChanged()
+  }
+
+  /// Asks for one more batch, unless the partner has enough waiting already.
+  func readIfWanted() {
+    guard flow == .open, !isReading, let context, let partner, partner.isWritable else { return }
+    isReading = true
+    context.read()
+  }
+
+  private var isWritable: Bool { context?.channel.isWritable ?? false }
+
+  private func write(_ data: NIOAny) {
+    wroteSinceFlush = true
+    context?.write(data, promise: nil)
+  }
+
+  private func flush() {
+    guard wroteSinceFlush else { return }
+    wroteSinceFlush = false
+    context?.flush()
+  }
+}
+
+// MARK: Ends
+
+extension DuplexEnd {
+  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+    if case .inputClosed? = event as? ChannelEvent {
+      reachedEndOfStream()
+    }
+    context.fireUserInboundEventTriggered(event)
+  }
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    duplex?.failed(direction, error)
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    // A stream that gave its last byte and was given its last one may close while the other still drains.
+    if flow == .open || !isOutputClosed {
+      duplex?.failed(direction, Duplex.UncleanEnd())
+    }
+    context.fireChannelInactive()
+  }
+
+  private func reachedEndOfStream() {
+    guard flow == .open, let partner else { return }
+    flow = .draining
+    partner.closeOutput(after: self)
+  }
+
+  /// Sends the end of stream on, behind everything that still waits.
+  private func closeOutput(after source: DuplexEnd) {
+    flush()
+    guard let context else { return }
+    let closed = context.eventLoop.makePromise(of: Void.self)
+    closed.futureResult.assumeIsolated().whenComplete { source.drained($0) }
+    if flow == .open {
+      isOutputClosed = true
+      context.close(mode: .output, promise: closed)
+    } else {
+      // A socket whose input has ended takes this close for a full one, and a full one drops what waits.
+      let written = context.eventLoop.makePromise(of: Void.self)
+      context.writeAndFlush(wrapOutboundOut(ByteBuffer()), promise: written)
+      written.futureResult.assumeIsolated().whenComplete { result in
+        switch result {
+        case .success:
+          self.isOutputClosed = true
+          context.close(mode: .output, promise: closed)
+        case .failure(let error): closed.fail(error)
+        }
+      }
+    }
+  }
+
+  private func drained(_ result: Result<Void, any Error>) {
+    guard let duplex else { return }
+    switch result {
+    case .success:
+      flow = .finished
+      duplex.endsChanged()
+    case .failure(let error):
+      duplex.failed(direction.opposite, error)
+    }
+  }
+}

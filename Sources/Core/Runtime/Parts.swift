@@ -1,0 +1,63 @@
+import NIOConcurrencyHelpers
+import NIOCore
+
+/// A transport that was built from its config entry.
+struct RunningTransport: Sendable {
+  var id: PartID
+  var settings: TransportSettings
+  var transport: any Transport
+}
+
+/// A frontend whose listener is bound.
+struct RunningFrontend: Sendable {
+  var id: PartID
+  var settings: FrontendSettings
+  var listener: any TransportListener
+  var bound: ListenAddress
+  var frontend: any Frontend
+  /// What new sessions start with; replaced when the transport behind the frontend is.
+  var route: NIOLockedValueBox<Route>
+}
+
+/// A frontend that was checked and waits to be bound.
+struct BuiltFrontend: Sendable {
+  var id: PartID
+  var settings: FrontendSettings
+  var listener: any TransportListener
+  var frontend: any Frontend
+  var route: NIOLockedValueBox<Route>
+}
+
+/// One frontend as it listens.
+public struct Listening: Sendable, CustomStringConvertible {
+  public var name: String
+  public var type: String
+  /// As bound: with the port that the system chose where the config says 0.
+  public var address: ListenAddress
+  public var transport: String
+
+  public var description: String { "\(name): \(type) listens on \(address), requests go to \(transport)" }
+}
+
+/// What went wrong while a config was put to work.
+public struct RuntimeError: Error, CustomStringConvertible {
+  public enum Step: String, Sendable { case build, bind }
+  public var step: Step
+  /// `frontends` or `transports`.
+  public var section: String
+  /// The `name:` of the entry.
+  public var name: String
+  /// The key that is at fault, from the entry; empty for the entry itself.
+  public var path: [String]
+  public var cause: any Error
+
+  public var description: String { "\(section) '\(name)': \(cause)" }
+
+  init(_ step: Step, _ section: String, _ name: String, cause: any Error) {
+    self.step = step
+    self.section = section
+    self.name = name
+    self.path = (cause as? PluginError)?.path ?? (step == .bind ? ["listen"] : [])
+    self.cause = cause
+  }
+}

@@ -1,0 +1,298 @@
+import Logging
+import NIOConcurrencyHelpers
+import NIOCore
+
+/// What runs now: frontends, transports and sessions, built from a config and replaced piece by piece when
+/// the config changes.
+///
+/// A change is a transaction: everything is built, then everything new is bound, and only then does it take
+/// the place of the old. Where a step fails, what ran before goes on.
+public actor Runtime {
+  private let loops: any EventLoopGroup
+  private let resolver: NameResolver
+  private let logger: Logger
+  private let sessions = Sessions()
+  private var frontends: [String: RunningFrontend] = [:]
+  private var transports: [String: RunningTransport] = [:]
+  private var limits = Limits()
+  private var lastID: PartID = 0
+  private var isDraining = false
+
+  public init(loops: any EventLoopGroup, logger: Logger) {
+    self.loops = loops
+    self.resolver = NameResolver()
+    self.logger = logger
+  }
+
+  /// Live sessions, those in their handshake included.
+  public var sessionCount: Int { sessions.count }
+
+  /// The frontends as they listen, by name.
+  public var listening: [Listening] {
+    frontends.values.map {
+      Listening(
+        name: $0.settings.name,
+        type: $0.settings.type,
+        address: $0.bound,
+        transport: $0.settings.transport
+      )
+    }.sorted { $0.name < $1.name }
+  }
+
+  /// Puts a config to work, in place of the one before where there is one.
+  ///
+  /// Entries that say the same as before are not touched. Sessions of replaced and removed ones run to their
+  /// end, or for the drain time.
+  ///
+  /// - Throws: `RuntimeError`; nothing has changed then.
+  public func apply(_ configuration: Configuration) async throws {
+    precondition(!isDraining, "the owner stops reloading before it drains")
+    let newTransports = try buildTransports(configuration)
+    let built = try configuration.frontends
+      .filter { frontends[$0.name]?.settings.fingerprint != $0.fingerprint }
+      .map { try build($0, configuration, newTransports) }
+    let replaced = frontends.filter { name, running in
+      !configuration.frontends.contains { $0.name == name && $0.fingerprint == running.settings.fingerprint }
+    }
+    let bound = try await bind(built, inPlaceOf: replaced)
+    await swap(configuration, newTransports, bound, replaced)
+  }
+
+  /// Accepts nothing more, waits for running sessions up to the drain time, then ends everything.
+  ///
+  /// - Returns: how many sessions had to be broken off.
+  public func drain() async -> Int {
+    isDraining = true
+    for running in frontends.values { await running.listener.stopAccepting() }
+    sessions.refuseNew()
+    let brokenOff = await sessions.drain(within: limits.drainTimeout, on: loops.next())
+    for running in frontends.values { await running.listener.close() }
+    for running in transports.values { await running.transport.shutdown() }
+    frontends = [:]
+    transports = [:]
+    return brokenOff
+  }
+}
+
+// MARK: Build
+
+extension Runtime {
+  private func nextID() -> PartID {
+    lastID += 1
+    return lastID
+  }
+
+  private func buildTransports(_ configuration: Configuration) throws -> [String: RunningTransport] {
+    var result: [String: RunningTransport] = [:]
+    for settings in configuration.transports {
+      if let running = transports[settings.name], running.settings.fingerprint == settings.fingerprint {
+        result[settings.name] = running
+      } else {
+        let transport = try build(settings, directory: configuration.directory)
+        result[settings.name] = RunningTransport(id: nextID(), settings: settings, transport: transport)
+      }
+    }
+    return result
+  }
+
+  private func build(_ settings: TransportSettings, directory: String) throws -> any Transport {
+    var logger = logger
+    logger[metadataKey: "transport"] = "\(settings.name)"
+    let context = TransportContext(
+      name: settings.name,
+      logger: logger,
+      loops: loops,
+      resolver: resolver,
+      credentials: settings.credentials,
+      buffer: settings.buffer,
+      directory: directory
+    )
+    do {
+      return try settings.makeTransport(context)
+    } catch {
+      throw RuntimeError(.build, "transports", settings.name, cause: error)
+    }
+  }
+
+  private func build(
+    _ settings: FrontendSettings,
+    _ configuration: Configuration,
+    _ transports: [String: RunningTransport]
+  ) throws -> BuiltFrontend {
+    var logger = logger
+    logger[metadataKey: "frontend"] = "\(settings.name)"
+    let frontendContext = FrontendContext(
+      name: settings.name,
+      logger: logger,
+      users: settings.users.map(UserList.init)
+    )
+    let listenContext = ListenContext(
+      name: settings.name,
+      address: settings.listen,
+      logger: logger,
+      loops: loops,
+      resolver: resolver,
+      buffer: settings.buffer,
+      directory: configuration.directory
+    )
+    do {
+      guard let transport = transports[settings.transport] else {
+        throw PluginError("there is no transport '\(settings.transport)'", at: ["transport"])
+      }
+      let frontend = try settings.makeFrontend(frontendContext)
+      let listener = try settings.makeListener(listenContext)
+      let id = nextID()
+      let route = makeRoute(settings, frontend, id, transport, configuration)
+      return BuiltFrontend(
+        id: id,
+        settings: settings,
+        listener: listener,
+        frontend: frontend,
+        route: NIOLockedValueBox(route)
+      )
+    } catch {
+      throw RuntimeError(.build, "frontends", settings.name, cause: error)
+    }
+  }
+
+  private func makeRoute(
+    _ settings: FrontendSettings,
+    _ frontend: any Frontend,
+    _ id: PartID,
+    _ transport: RunningTransport,
+    _ configuration: Configuration
+  ) -> Route {
+    Route(
+      frontend: frontend,
+      frontendName: settings.name,
+      frontendID: id,
+      transport: transport.transport,
+      transportName: transport.settings.name,
+      transportID: transport.id,
+      allowsLocalTargets: settings.allowsLocalTargets,
+      reserved: configuration.admin.reserved,
+      connectTimeout: transport.settings.connectTimeout,
+      handshakeTimeout: settings.handshakeTimeout,
+      idleTimeout: settings.idleTimeout,
+      logger: logger
+    )
+  }
+}
+
+// MARK: Bind and swap
+
+extension Runtime {
+  /// Binds what was built; a listener whose address a replaced one holds takes it over from that one.
+  private func bind(
+    _ built: [BuiltFrontend],
+    inPlaceOf replaced: [String: RunningFrontend]
+  ) async throws -> [RunningFrontend] {
+    var bound: [RunningFrontend] = []
+    var stopped: [RunningFrontend] = []
+    for frontend in built {
+      let settings = frontend.settings
+      do {
+        for old in replaced.values where old.settings.listen == settings.listen {
+          await old.listener.stopAccepting()
+          stopped.append(old)
+        }
+        let address = try await frontend.listener.bind(accept: accept(by: frontend.route))
+        bound.append(
+          RunningFrontend(
+            id: frontend.id,
+            settings: settings,
+            listener: frontend.listener,
+            bound: address,
+            frontend: frontend.frontend,
+            route: frontend.route
+          )
+        )
+      } catch {
+        for running in bound { await running.listener.close() }
+        for old in stopped { await restart(old) }
+        throw RuntimeError(.bind, "frontends", settings.name, cause: error)
+      }
+    }
+    return bound
+  }
+
+  private func restart(_ old: RunningFrontend) async {
+    do {
+      _ = try await old.listener.bind(accept: accept(by: old.route))
+    } catch {
+      logger.error(
+        "frontend lost its listener",
+        metadata: [
+          "frontend": "\(old.settings.name)", "listen": "\(old.settings.listen)", "error": "\(error)",
+        ]
+      )
+    }
+  }
+
+  private func swap(
+    _ configuration: Configuration,
+    _ newTransports: [String: RunningTransport],
+    _ bound: [RunningFrontend],
+    _ replaced: [String: RunningFrontend]
+  ) async {
+    let oldTransports = transports.values.filter { newTransports[$0.settings.name]?.id != $0.id }
+    transports = newTransports
+    limits = configuration.limits
+    sessions.setLimit(limits.sessions)
+    for name in replaced.keys { frontends[name] = nil }
+    for running in bound { frontends[running.settings.name] = running }
+    for running in frontends.values {
+      guard let transport = transports[running.settings.transport] else { continue }
+      let route = makeRoute(running.settings, running.frontend, running.id, transport, configuration)
+      running.route.withLockedValue { $0 = route }
+    }
+    for running in replaced.values { await running.listener.stopAccepting() }
+    retire(Array(replaced.values), oldTransports)
+  }
+
+  /// Lets the sessions of what was replaced run out, then ends it.
+  private func retire(_ oldFrontends: [RunningFrontend], _ oldTransports: [RunningTransport]) {
+    let parts = Set(oldFrontends.map(\.id) + oldTransports.map(\.id))
+    guard !parts.isEmpty else { return }
+    Task { [sessions, limits, loop = loops.next()] in
+      await sessions.drain(parts, within: limits.drainTimeout, on: loop)
+      for running in oldFrontends { await running.listener.close() }
+      for running in oldTransports { await running.transport.shutdown() }
+    }
+  }
+
+  private func accept(
+    by route: NIOLockedValueBox<Route>
+  ) -> @Sendable (any Channel) -> EventLoopFuture<Void> {
+    { [sessions] channel in
+      let route = route.withLockedValue { $0 }
+      guard let session = sessions.admit(channel, route: route) else {
+        return channel.eventLoop.makeFailedFuture(OpenError(.unavailable, "shutting down"))
+      }
+      return channel.eventLoop.makeCompletedFuture {
+        try channel.pipeline.syncOperations.install(route.frontend, session: session)
+      }
+    }
+  }
+}
+
+extension ChannelPipeline.SynchronousOperations {
+  fileprivate func install(_ frontend: some Frontend, session: Session) throws {
+    do {
+      try addHandler(HandshakeHandler(frontend.makeHandshake(), session: session))
+    } catch {
+      session.ended(reason: "\(error)")
+      throw error
+    }
+  }
+}
+
+extension AdminSettings {
+  /// The admin listener as an address that requests from other hosts may not reach.
+  var reserved: [SocketAddress] {
+    guard let listen, let (host, port) = Target.split(listen), case .address(let address) = host else {
+      return []
+    }
+    return [address.socketAddress(port: port)]
+  }
+}

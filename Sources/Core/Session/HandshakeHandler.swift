@@ -1,0 +1,182 @@
+import Logging
+import NIOCore
+
+/// The last handler of an accepted stream until its request is answered: it feeds bytes to the frontend's
+/// handshake, does what that says, and gives way to the duplex.
+///
+///     reading ──.open──► opening ──opened──► gone (joined)
+///        │                  └──failed──► closing
+///        └──.refuse, time-out──────────► closing ──peer closed, time-out──► gone
+final class HandshakeHandler<Handshake: FrontendHandshake>: ChannelInboundHandler, RemovableChannelHandler {
+  typealias InboundIn = ByteBuffer
+  typealias OutboundOut = ByteBuffer
+
+  private enum State { case reading, opening, closing, gone }
+
+  private let session: Session
+  private var handshake: Handshake
+  private var state = State.reading
+  private var bytes = ByteBuffer()
+  private var inputEnded = false
+  private var timer: Scheduled<Void>?
+  private var discarded = 0
+
+  init(_ handshake: Handshake, session: Session) {
+    self.handshake = handshake
+    self.session = session
+  }
+
+  func handlerAdded(context: ChannelHandlerContext) {
+    schedule(session.route.handshakeTimeout, context) { $0.timedOut(context) }
+    if context.channel.isActive { context.read() }
+  }
+
+  func channelActive(context: ChannelHandlerContext) {
+    context.fireChannelActive()
+    context.read()
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    var incoming = unwrapInboundIn(data)
+    switch state {
+    case .reading, .opening: bytes.writeBuffer(&incoming)
+    case .closing: discard(incoming.readableBytes, context)
+    case .gone: context.fireChannelRead(data)
+    }
+  }
+
+  func channelReadComplete(context: ChannelHandlerContext) {
+    switch state {
+    case .reading: advance(context)
+    case .closing: context.read()
+    case .opening: ()
+    case .gone: context.fireChannelReadComplete()
+    }
+  }
+
+  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+    if case .inputClosed? = event as? ChannelEvent, state != .gone {
+      inputEnded = true
+      if state == .reading { advance(context) }
+      if state == .reading { finish(context, reason: "the client left before its request was complete") }
+      if state == .closing { context.close(promise: nil) }
+    } else {
+      context.fireUserInboundEventTriggered(event)
+    }
+  }
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    finish(context, reason: "\(error)")
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    finish(context, reason: "the client left")
+    context.fireChannelInactive()
+  }
+}
+
+extension HandshakeHandler {
+  /// Takes the handshake as far as the bytes at hand allow.
+  private func advance(_ context: ChannelHandlerContext) {
+    while state == .reading {
+      switch handshake.receive(&bytes) {
+      case .needMore:
+        context.flush()
+        if !inputEnded { context.read() }
+        return
+      case .send(let reply):
+        context.write(wrapOutboundOut(reply), promise: nil)
+      case .open(let target, let user):
+        context.flush()
+        open(target, user, context)
+      case .refuse(let reply, let reason):
+        refuse(reply, reason: reason, context)
+      }
+    }
+  }
+
+  private func open(_ target: Target, _ user: String?, _ context: ChannelHandlerContext) {
+    state = .opening
+    timer?.cancel()
+    session.open(target, user: user).assumeIsolated().whenComplete { self.opened($0, context) }
+  }
+
+  private func opened(_ result: Result<any Channel, any Error>, _ context: ChannelHandlerContext) {
+    switch result {
+    case .success(let channel) where state == .opening:
+      context.writeAndFlush(wrapOutboundOut(handshake.accepted()), promise: nil)
+      giveWay(to: channel, context)
+    case .success(let channel):
+      channel.close(promise: nil)
+    case .failure(let error) where state == .opening:
+      let error = OpenError(error)
+      refuse(handshake.refused(error), reason: "\(error.kind): \(error.message)", context)
+    case .failure: ()
+    }
+  }
+
+  /// Leaves the pipeline to the duplex; what came behind the request is replayed to it.
+  private func giveWay(to channel: any Channel, _ context: ChannelHandlerContext) {
+    state = .gone
+    let pipeline = context.pipeline.syncOperations
+    do {
+      if bytes.readableBytes > 0 || inputEnded {
+        try pipeline.addHandler(ReplayHandler(bytes, inputClosed: inputEnded), position: .after(self))
+      }
+      pipeline.removeHandler(self, promise: nil)
+      session.join(channel)
+    } catch {
+      channel.close(promise: nil)
+      context.close(promise: nil)
+      session.ended(reason: "\(error)")
+    }
+  }
+}
+
+extension HandshakeHandler {
+  /// Sends the last words and ends our side, then lets the client read them: to close at once, with bytes of
+  /// the client unread, would make the kernel send RST, which can overtake the reply.
+  private func refuse(_ reply: ByteBuffer?, reason: String, _ context: ChannelHandlerContext) {
+    state = .closing
+    session.ended(reason: reason)
+    bytes.clear()
+    let written = context.eventLoop.makePromise(of: Void.self)
+    written.futureResult.assumeIsolated().whenComplete { _ in self.linger(context) }
+    context.writeAndFlush(wrapOutboundOut(reply ?? ByteBuffer()), promise: written)
+  }
+
+  private func linger(_ context: ChannelHandlerContext) {
+    guard state == .closing else { return }
+    guard !inputEnded else { return context.close(promise: nil) }
+    context.close(mode: .output, promise: nil)
+    schedule(.seconds(2), context) { _ in context.close(promise: nil) }
+    context.read()
+  }
+
+  private func discard(_ count: Int, _ context: ChannelHandlerContext) {
+    discarded += count
+    if discarded > 256 * 1024 { context.close(promise: nil) }
+  }
+
+  private func timedOut(_ context: ChannelHandlerContext) {
+    guard state == .reading else { return }
+    finish(context, reason: "the handshake took too long")
+  }
+
+  private func finish(_ context: ChannelHandlerContext, reason: String) {
+    guard state != .gone else { return }
+    state = .gone
+    timer?.cancel()
+    session.ended(reason: reason)
+    context.close(promise: nil)
+  }
+
+  private func schedule(
+    _ time: TimeAmount,
+    _ context: ChannelHandlerContext,
+    _ body: @escaping (HandshakeHandler) -> Void
+  ) {
+    timer?.cancel()
+    timer = context.eventLoop.assumeIsolated().scheduleTask(in: time) { body(self) }
+  }
+}

@@ -1,0 +1,139 @@
+import Logging
+import NIOCore
+
+/// One accepted stream, its request, the stream opened for it, and the duplex between them.
+///
+///     handshake ──request──► opening ──opened──► joined ──► ended
+///         └──────────────────────┴── refused, failed ────────┘
+///
+/// Not thread-safe: a session lives on one event loop. `Sessions` holds every one of them.
+final class Session {
+  typealias ID = UInt64
+
+  private enum State {
+    case handshake
+    case opening
+    case joined(Duplex)
+    case ended
+  }
+
+  let id: ID
+  let client: any Channel
+  let route: Route
+  private let sessions: Sessions
+  private var state = State.handshake
+  private var target: Target?
+  private var user: String?
+  private var logger: Logger
+
+  init(id: ID, client: any Channel, route: Route, sessions: Sessions) {
+    self.id = id
+    self.client = client
+    self.route = route
+    self.sessions = sessions
+    self.logger = route.logger
+    logger[metadataKey: "session"] = "\(id)"
+    logger[metadataKey: "frontend"] = "\(route.frontendName)"
+  }
+
+  /// Opens the stream that the client asked for.
+  ///
+  /// - Returns: on the session's loop, a channel that reads nothing yet, or fails with `OpenError`.
+  func open(_ target: Target, user: String?) -> EventLoopFuture<any Channel> {
+    state = .opening
+    self.target = target
+    self.user = user
+    let loop = client.eventLoop
+    let policy = route.policy(for: client)
+    guard policy.permits(target) else {
+      return loop.makeFailedFuture(
+        OpenError(
+          .notAllowed,
+          "\(target) is local to this host, which requests from other hosts may not reach"
+        )
+      )
+    }
+    if let reason = sessions.reasonToRefuse {
+      return loop.makeFailedFuture(OpenError(.unavailable, reason))
+    }
+    let request = ConnectRequest(target: target, policy: policy, deadline: .now() + route.connectTimeout)
+    return route.transport.connect(request, on: loop).keepingDeadline(request.deadline, on: loop)
+  }
+
+  /// Joins the client with the opened stream; from here on the duplex closes both.
+  func join(_ opened: any Channel) {
+    do {
+      let duplex = try Duplex.join(client: client, target: opened, idleTimeout: route.idleTimeout) {
+        self.joinEnded($0)
+      }
+      // The duplex may have ended already: a stream can break while it is being joined.
+      if case .opening = state { state = .joined(duplex) }
+      logger.debug("session opened", metadata: metadata)
+    } catch {
+      opened.close(promise: nil)
+      client.close(promise: nil)
+      ended(reason: "\(error)")
+    }
+  }
+
+  /// Breaks the session off; its peers see an error.
+  func abort(reason: String) {
+    switch state {
+    case .handshake, .opening: client.abort(reason: reason)
+    case .joined(let duplex): duplex.abort(reason: reason)
+    case .ended: ()
+    }
+  }
+
+  /// Breaks the session off where no request has come yet.
+  func abortUnlessRequested(reason: String) {
+    if case .handshake = state { client.abort(reason: reason) }
+  }
+
+  /// The session is over before its streams were joined.
+  func ended(reason: String) {
+    if case .ended = state { return }
+    state = .ended
+    logger.debug("session ended", metadata: metadata.merging(["reason": "\(reason)"]) { $1 })
+    sessions.remove(id)
+  }
+
+  private func joinEnded(_ outcome: Duplex.Outcome) {
+    if case .joined(let duplex) = state {
+      logger[metadataKey: "up"] = "\(duplex.bytesUp)"
+      logger[metadataKey: "down"] = "\(duplex.bytesDown)"
+    }
+    ended(reason: outcome.reason)
+  }
+
+  private var metadata: Logger.Metadata {
+    var metadata: Logger.Metadata = ["transport": "\(route.transportName)"]
+    metadata["target"] = target.map { "\($0)" }
+    metadata["user"] = user.map { "\($0)" }
+    metadata["client"] = client.remoteAddress.map { "\($0)" }
+    return metadata
+  }
+}
+
+extension EventLoopFuture where Value == any Channel {
+  /// The same channel, or `timedOut` at the deadline; a channel that comes too late is closed.
+  ///
+  /// A transport keeps the deadline itself; this holds for one that does not.
+  fileprivate func keepingDeadline(_ deadline: NIODeadline, on loop: any EventLoop) -> EventLoopFuture<
+    any Channel
+  > {
+    let grace = deadline + .milliseconds(100)
+    let kept = hop(to: loop).withDeadline(grace) { OpenError(.timedOut, "not opened in time") }
+    let opened = self
+    return kept.flatMapThrowing { channel in
+      guard channel.eventLoop === loop else {
+        channel.close(promise: nil)
+        throw OpenError(.failed, "the transport opened a stream on another event loop")
+      }
+      return channel
+    }.flatMapErrorThrowing { error in
+      opened.whenSuccess { $0.close(promise: nil) }
+      throw OpenError(error)
+    }
+  }
+}
