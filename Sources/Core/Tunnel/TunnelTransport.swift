@@ -1,0 +1,44 @@
+import NIOCore
+
+/// A transport whose streams end at another magicalane, or at any proxy that takes CONNECT requests.
+///
+/// It opens plain streams to its server; `connect` asks for the target on each of them. What `connect` yields
+/// reads the target's bytes from the first `read()` on, those that came right behind the answer included.
+public protocol TunnelTransport: Transport {
+  /// What the server is told in `Proxy-Authorization`; nil where it asks nobody.
+  var credentials: Credentials? { get }
+
+  /// Opens a stream to the tunnel's server, ready for a CONNECT request, on `loop`.
+  ///
+  /// The channel keeps the rules of `Transport`. Fails with `OpenError` at the deadline at the latest.
+  func openStream(deadline: NIODeadline, on loop: any EventLoop) -> EventLoopFuture<any Channel>
+}
+
+extension TunnelTransport {
+  /// Opens a stream to the server and asks it for the target.
+  ///
+  /// Names are resolved by the server; what the policy forbids without that is refused here. A stream on
+  /// which the request failed is closed.
+  public func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
+    let target = request.target
+    // A frontend of someone else may have made a name of any bytes; they must not become lines of our head.
+    guard Target("\(target)") == target else {
+      return loop.makeFailedFuture(OpenError(.nameNotResolved, "the target is no valid host and port"))
+    }
+    guard request.policy.permits(target) else {
+      return loop.makeFailedFuture(OpenError(.notAllowed, "\(target) is local, which this request may not reach"))
+    }
+    let exchange = ConnectExchange(target: target, credentials: credentials)
+    return openStream(deadline: request.deadline, on: loop).hop(to: loop).flatMap { channel in
+      let opened = loop.makePromise(of: (any Channel).self)
+      do {
+        let handler = ConnectHandler(exchange, deadline: request.deadline, opened: opened)
+        try channel.pipeline.syncOperations.addHandler(handler)
+      } catch {
+        channel.close(promise: nil)
+        opened.fail(OpenError(error))
+      }
+      return opened.futureResult
+    }
+  }
+}
