@@ -1,0 +1,70 @@
+/// What a transport's `tls:` mapping may hold: how its server is to be recognised.
+///
+/// Without `ca`, `pinSha256` and `insecure` the server's certificate must be valid for its name under one of
+/// the system's certificate authorities.
+struct TLSClientOptions: Decodable, Sendable {
+  /// The name to send (SNI, RFC 6066 §3) and to find in the certificate; the host of `server` by default.
+  var serverName: String?
+  /// PEM file of the authorities to trust in place of the system's.
+  var ca: String?
+  /// SHA-256 of the server key's SubjectPublicKeyInfo, base64 or hex.
+  ///
+  /// A pin takes the place of the certificate chain: name, dates and issuer are not looked at.
+  var pinSha256: OneOrMore?
+  /// Takes any certificate. Anyone on the path can then read and change everything.
+  var insecure: Bool?
+  /// PEM file of the certificate chain by which this end shows who it is.
+  var certificate: String?
+  /// PEM file of that certificate's private key.
+  var key: String?
+
+  init(
+    serverName: String? = nil,
+    ca: String? = nil,
+    pinSha256: [String]? = nil,
+    insecure: Bool? = nil,
+    certificate: String? = nil,
+    key: String? = nil
+  ) {
+    self.serverName = serverName
+    self.ca = ca
+    self.pinSha256 = pinSha256.map(OneOrMore.init)
+    self.insecure = insecure
+    self.certificate = certificate
+    self.key = key
+  }
+}
+
+/// What a frontend's `tls:` mapping may hold: who the server is.
+struct TLSServerOptions: Decodable, Sendable {
+  /// PEM file: the server's certificate, followed by those of intermediate authorities.
+  var certificate: String
+  /// PEM file of the certificate's private key.
+  var key: String
+  /// PEM file of authorities; where it is given, clients must show a certificate that one of them signed.
+  var clientCa: String?
+
+  init(certificate: String, key: String, clientCa: String? = nil) {
+    self.certificate = certificate
+    self.key = key
+    self.clientCa = clientCa
+  }
+}
+
+/// A text, or a list of texts, in the config.
+struct OneOrMore: Decodable, Sendable {
+  var values: [String]
+
+  init(_ values: [String]) {
+    self.values = values
+  }
+
+  init(from decoder: any Decoder) throws {
+    let container = try decoder.singleValueContainer()
+    do {
+      values = try container.decode([String].self)
+    } catch DecodingError.typeMismatch {
+      values = [try container.decode(String.self)]
+    }
+  }
+}
