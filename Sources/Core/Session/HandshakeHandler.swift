@@ -121,7 +121,7 @@ extension HandshakeHandler {
     let pipeline = context.pipeline.syncOperations
     do {
       if bytes.readableBytes > 0 || inputEnded {
-        try pipeline.addHandler(ReplayHandler(bytes, inputClosed: inputEnded), position: .after(self))
+        try pipeline.addHandler(ReplayHandler(bytes, isInputClosed: inputEnded), position: .after(self))
       }
       pipeline.removeHandler(self, promise: nil)
       session.join(channel)
