@@ -18,6 +18,8 @@ public struct LogSettings: Sendable, Equatable {
   public enum Format: String, Sendable, CaseIterable, Decodable { case text, json }
   public var level: Logger.Level = .info
   public var format: Format = .text
+
+  public init() {}
 }
 
 /// `admin:`

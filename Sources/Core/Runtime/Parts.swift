@@ -39,25 +39,3 @@ public struct Listening: Sendable, CustomStringConvertible {
   public var description: String { "\(name): \(type) listens on \(address), requests go to \(transport)" }
 }
 
-/// What went wrong while a config was put to work.
-public struct RuntimeError: Error, CustomStringConvertible {
-  public enum Step: String, Sendable { case build, bind }
-  public var step: Step
-  /// `frontends` or `transports`.
-  public var section: String
-  /// The `name:` of the entry.
-  public var name: String
-  /// The key that is at fault, from the entry; empty for the entry itself.
-  public var path: [String]
-  public var cause: any Error
-
-  public var description: String { "\(section) '\(name)': \(cause)" }
-
-  init(_ step: Step, _ section: String, _ name: String, cause: any Error) {
-    self.step = step
-    self.section = section
-    self.name = name
-    self.path = (cause as? PluginError)?.path ?? (step == .bind ? ["listen"] : [])
-    self.cause = cause
-  }
-}

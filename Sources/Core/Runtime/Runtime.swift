@@ -44,18 +44,22 @@ public actor Runtime {
   /// Entries that say the same as before are not touched. Sessions of replaced and removed ones run to their
   /// end, or for the drain time.
   ///
-  /// - Throws: `RuntimeError`; nothing has changed then.
-  public func apply(_ configuration: Configuration) async throws {
-    precondition(!isDraining, "the owner stops reloading before it drains")
-    let newTransports = try buildTransports(configuration)
-    let built = try configuration.frontends
-      .filter { frontends[$0.name]?.settings.fingerprint != $0.fingerprint }
-      .map { try build($0, configuration, newTransports) }
+  /// - Throws: `RuntimeErrors`; nothing has changed then.
+  public func apply(_ configuration: Configuration) async throws(RuntimeErrors) {
+    guard !isDraining else { return }
+    let (newTransports, built) = try build(configuration)
     let replaced = frontends.filter { name, running in
       !configuration.frontends.contains { $0.name == name && $0.fingerprint == running.settings.fingerprint }
     }
     let bound = try await bind(built, inPlaceOf: replaced)
     await swap(configuration, newTransports, bound, replaced)
+  }
+
+  /// Builds everything that the config names, reads the files behind it, and opens nothing.
+  ///
+  /// - Throws: `RuntimeErrors`, every one that there is.
+  public func check(_ configuration: Configuration) throws(RuntimeErrors) {
+    _ = try build(configuration)
   }
 
   /// Accepts nothing more, waits for running sessions up to the drain time, then ends everything.
@@ -82,20 +86,38 @@ extension Runtime {
     return lastID
   }
 
-  private func buildTransports(_ configuration: Configuration) throws -> [String: RunningTransport] {
-    var result: [String: RunningTransport] = [:]
+  /// All transports of the config, and those of its frontends that are new or changed.
+  private func build(
+    _ configuration: Configuration
+  ) throws(RuntimeErrors) -> ([String: RunningTransport], [BuiltFrontend]) {
+    var errors: [RuntimeError] = []
+    var newTransports: [String: RunningTransport] = [:]
     for settings in configuration.transports {
       if let running = transports[settings.name], running.settings.fingerprint == settings.fingerprint {
-        result[settings.name] = running
-      } else {
+        newTransports[settings.name] = running
+        continue
+      }
+      do throws(RuntimeError) {
         let transport = try build(settings, directory: configuration.directory)
-        result[settings.name] = RunningTransport(id: nextID(), settings: settings, transport: transport)
+        newTransports[settings.name] = RunningTransport(id: nextID(), settings: settings, transport: transport)
+      } catch {
+        errors.append(error)
       }
     }
-    return result
+    var built: [BuiltFrontend] = []
+    for settings in configuration.frontends
+    where frontends[settings.name]?.settings.fingerprint != settings.fingerprint {
+      do throws(RuntimeError) {
+        try built.append(build(settings, configuration, newTransports))
+      } catch {
+        errors.append(error)
+      }
+    }
+    guard errors.isEmpty else { throw RuntimeErrors(errors) }
+    return (newTransports, built)
   }
 
-  private func build(_ settings: TransportSettings, directory: String) throws -> any Transport {
+  private func build(_ settings: TransportSettings, directory: String) throws(RuntimeError) -> any Transport {
     var logger = logger
     logger[metadataKey: "transport"] = "\(settings.name)"
     let context = TransportContext(
@@ -110,7 +132,7 @@ extension Runtime {
     do {
       return try settings.makeTransport(context)
     } catch {
-      throw RuntimeError(.build, "transports", settings.name, cause: error)
+      throw RuntimeError(.build, .transports, settings.name, cause: error)
     }
   }
 
@@ -118,7 +140,7 @@ extension Runtime {
     _ settings: FrontendSettings,
     _ configuration: Configuration,
     _ transports: [String: RunningTransport]
-  ) throws -> BuiltFrontend {
+  ) throws(RuntimeError) -> BuiltFrontend {
     var logger = logger
     logger[metadataKey: "frontend"] = "\(settings.name)"
     let frontendContext = FrontendContext(
@@ -137,7 +159,7 @@ extension Runtime {
     )
     do {
       guard let transport = transports[settings.transport] else {
-        throw PluginError("there is no transport '\(settings.transport)'", at: ["transport"])
+        throw PluginError("transport '\(settings.transport)' could not be built", at: ["transport"])
       }
       let frontend = try settings.makeFrontend(frontendContext)
       let listener = try settings.makeListener(listenContext)
@@ -151,7 +173,7 @@ extension Runtime {
         route: NIOLockedValueBox(route)
       )
     } catch {
-      throw RuntimeError(.build, "frontends", settings.name, cause: error)
+      throw RuntimeError(.build, .frontends, settings.name, cause: error)
     }
   }
 
@@ -186,7 +208,7 @@ extension Runtime {
   private func bind(
     _ built: [BuiltFrontend],
     inPlaceOf replaced: [String: RunningFrontend]
-  ) async throws -> [RunningFrontend] {
+  ) async throws(RuntimeErrors) -> [RunningFrontend] {
     var bound: [RunningFrontend] = []
     var stopped: [RunningFrontend] = []
     for frontend in built {
@@ -210,7 +232,7 @@ extension Runtime {
       } catch {
         for running in bound { await running.listener.close() }
         for old in stopped { await restart(old) }
-        throw RuntimeError(.bind, "frontends", settings.name, cause: error)
+        throw RuntimeErrors([RuntimeError(.bind, .frontends, settings.name, cause: error)])
       }
     }
     return bound

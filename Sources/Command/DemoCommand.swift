@@ -1,0 +1,91 @@
+import ArgumentParser
+import Foundation
+import MagicalaneCore
+import MagicalaneTransports
+
+struct DemoCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "demo",
+    abstract: "Run both ends in this process: SOCKS5 and HTTP proxies through a QUIC tunnel on loopback.")
+
+  func run() async throws {
+    let registry = Magicalane.registry
+    let files = try DemoFiles()
+    defer { files.remove() }
+
+    let server = Service(source: files.serverConfig, registry: registry)
+    let serverRuntime = try await server.start(files.serverConfig.load(registry))
+    guard let tunnel = await serverRuntime.listening.first?.address else {
+      throw Failure.running("the tunnel's server did not start")
+    }
+
+    let clientConfig = files.clientConfig(tunnel: tunnel)
+    let client = Service(source: clientConfig, registry: registry)
+    let clientRuntime = try await client.start(clientConfig.load(registry))
+    print(Self.whatToTry)
+    await client.serve(clientRuntime, alongside: [serverRuntime])
+  }
+
+  static let whatToTry = """
+
+    Both ends of a QUIC tunnel run in this process. Try, in another terminal:
+
+      curl -x socks5h://127.0.0.1:1080 https://example.com/
+      curl -x http://127.0.0.1:8080 -p http://example.com/
+      curl -x http://127.0.0.1:8080 https://example.com/
+
+    Ctrl-C ends it.
+    """
+}
+
+/// The demo's certificate and password, made for this run and gone with it.
+private struct DemoFiles {
+  let directory: URL
+  let certificate: SelfSignedCertificate
+  let password = String(UInt64.random(in: .min ... .max), radix: 36)
+
+  init() throws {
+    directory = FileManager.default.temporaryDirectory.appending(path: "magicalane-demo-\(UUID().uuidString)")
+    do {
+      certificate = try SelfSignedCertificate.make(hosts: ["127.0.0.1", "localhost"])
+      _ = try certificate.write(to: directory.path)
+    } catch {
+      throw Failure.running("\(error)")
+    }
+  }
+
+  func remove() {
+    try? FileManager.default.removeItem(at: directory)
+  }
+
+  var serverConfig: ConfigSource {
+    ConfigSource(
+      name: "demo server", directory: directory.path,
+      text: """
+        frontends:
+          - name: tunnel
+            type: http
+            listen: quic://127.0.0.1:0
+            tls: {certificate: cert.pem, key: key.pem}
+            users: [{name: demo, password: "\(password)"}]
+        """)
+  }
+
+  func clientConfig(tunnel: ListenAddress) -> ConfigSource {
+    ConfigSource(
+      name: "demo client", directory: directory.path,
+      text: """
+        admin: {listen: "127.0.0.1:9090"}
+        frontends:
+          - {name: socks, type: socks5, listen: "tcp://127.0.0.1:1080", transport: tunnel}
+          - {name: web, type: http, listen: "tcp://127.0.0.1:8080", transport: tunnel}
+        transports:
+          - name: tunnel
+            type: quic
+            server: "\(tunnel.location)"
+            user: demo
+            password: "\(password)"
+            tls: {pin_sha256: "\(certificate.pinSHA256)"}
+        """)
+  }
+}
