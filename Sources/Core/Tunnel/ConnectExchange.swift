@@ -60,7 +60,9 @@ struct ConnectExchange {
     let said = proxyStatus.first { $0.error != nil }
     let words = [said?.error, said?.details].compactMap(\.self).map { ": \($0)" }.joined()
     return OpenError(
-      OpenError.Kind(status: status, proxyStatus: proxyStatus), "the tunnel's server answered \(status)\(words)")
+      OpenError.Kind(status: status, proxyStatus: proxyStatus),
+      "the tunnel's server answered \(status)\(words)"
+    )
   }
 }
 

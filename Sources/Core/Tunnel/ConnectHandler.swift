@@ -59,7 +59,7 @@ final class ConnectHandler: ChannelInboundHandler, RemovableChannelHandler {
     received.writeBuffer(&bytes)
     do {
       if try exchange.receive(&received) { succeed(context) }
-    } catch where error.kind == .protocolViolation {
+    } catch  where error.kind == .protocolViolation {
       abort(context, error)
     } catch {
       fail(context, error)
@@ -77,7 +77,8 @@ final class ConnectHandler: ChannelInboundHandler, RemovableChannelHandler {
 
   /// A reset of the stream is the tunnel's and says nothing about the target, so its `errno` is not looked at.
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
-    let failure = error as? OpenError ?? OpenError(.failed, "the tunnel's stream failed: \(error)", cause: error)
+    let failure =
+      error as? OpenError ?? OpenError(.failed, "the tunnel's stream failed: \(error)", cause: error)
     fail(context, failure)
   }
 

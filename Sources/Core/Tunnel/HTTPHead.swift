@@ -110,9 +110,13 @@ extension HTTPHead.Field {
   init(line: String) throws(HTTPHeadError) {
     let bytes = line.utf8
     guard bytes.first.map(isWhitespace) != true else { throw .malformed("a folded field line") }
-    guard let colon = bytes.firstIndex(of: UInt8(ascii: ":")) else { throw .malformed("a field without a colon") }
+    guard let colon = bytes.firstIndex(of: UInt8(ascii: ":")) else {
+      throw .malformed("a field without a colon")
+    }
     let name = bytes[..<colon]
-    guard !name.isEmpty, name.allSatisfy(isTokenByte) else { throw .malformed("a field name that is not a token") }
+    guard !name.isEmpty, name.allSatisfy(isTokenByte) else {
+      throw .malformed("a field name that is not a token")
+    }
     let value = bytes[bytes.index(after: colon)...].drop(while: isWhitespace)
     let end = value.lastIndex { !isWhitespace($0) }.map(value.index(after:)) ?? value.startIndex
     self.init(name: String(line[..<colon]), value: String(line[value.startIndex..<end]))

@@ -52,7 +52,8 @@ extension OpenError.Kind {
   private init?(error: String, cause: String?) {
     let kinds = Self.allCases
     let sameError = kinds.filter { $0.httpFailure.error == error }
-    let exact = sameError.first { $0.httpFailure.cause == cause } ?? sameError.first { $0.httpFailure.cause == nil }
+    let exact =
+      sameError.first { $0.httpFailure.cause == cause } ?? sameError.first { $0.httpFailure.cause == nil }
     guard let kind = exact ?? Self.ofOtherProxies[error] else { return nil }
     self = kind
   }

@@ -110,7 +110,8 @@ private struct ListParser {
       case UInt8(ascii: "\""):
         return text
       case UInt8(ascii: "\\"):
-        guard let escaped = rest.popFirst(), escaped == UInt8(ascii: "\"") || escaped == UInt8(ascii: "\\") else {
+        guard let escaped = rest.popFirst(), escaped == UInt8(ascii: "\"") || escaped == UInt8(ascii: "\\")
+        else {
           return nil
         }
         text.unicodeScalars.append(Unicode.Scalar(escaped))

@@ -26,7 +26,9 @@ extension TunnelTransport {
       return loop.makeFailedFuture(OpenError(.nameNotResolved, "the target is no valid host and port"))
     }
     guard request.policy.permits(target) else {
-      return loop.makeFailedFuture(OpenError(.notAllowed, "\(target) is local, which this request may not reach"))
+      return loop.makeFailedFuture(
+        OpenError(.notAllowed, "\(target) is local, which this request may not reach")
+      )
     }
     let exchange = ConnectExchange(target: target, credentials: credentials)
     return openStream(deadline: request.deadline, on: loop).hop(to: loop).flatMap { channel in
