@@ -7,20 +7,23 @@ import NIOPosix
 struct ConfigOption: ParsableArguments {
   @Option(
     name: [.short, .customLong("config")],
-    help: ArgumentHelp("The config file; without it the usual places are searched.", valueName: "file"))
+    help: ArgumentHelp("The config file; without it the usual places are searched.", valueName: "file")
+  )
   var file: String?
 }
 
 struct RunCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "run", abstract: "Run what the config says until SIGTERM or SIGINT.",
+    commandName: "run",
+    abstract: "Run what the config says until SIGTERM or SIGINT.",
     discussion: """
       Without -c the first of these is used: ./magicalane.yaml, $XDG_CONFIG_HOME/magicalane/config.yaml, \
       /etc/magicalane/config.yaml; else SOCKS5 on 127.0.0.1:1080 and HTTP on 127.0.0.1:8080, both direct.
 
       SIGTERM and SIGINT let running sessions end (limits: drain_timeout); a second one exits at once. \
       SIGHUP reads the config again.
-      """)
+      """
+  )
 
   @OptionGroup var config: ConfigOption
 
@@ -32,14 +35,19 @@ struct RunCommand: AsyncParsableCommand {
 
 struct CheckCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "check", abstract: "Check a config and the files it names; start nothing.")
+    commandName: "check",
+    abstract: "Check a config and the files it names; start nothing."
+  )
 
   @OptionGroup var config: ConfigOption
 
   func run() async throws {
     let source = ConfigSource.find(config.file)
     let configuration = try source.load(Magicalane.registry)
-    let runtime = Runtime(loops: .singletonMultiThreadedEventLoopGroup, logger: LogOutput(configuration.log).makeLogger())
+    let runtime = Runtime(
+      loops: .singletonMultiThreadedEventLoopGroup,
+      logger: LogOutput(configuration.log).makeLogger()
+    )
     do throws(RuntimeErrors) {
       try await runtime.check(configuration)
     } catch {
@@ -51,7 +59,9 @@ struct CheckCommand: AsyncParsableCommand {
 
 struct CertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "cert", abstract: "Make a self-signed certificate for a server.")
+    commandName: "cert",
+    abstract: "Make a self-signed certificate for a server."
+  )
 
   @Option(help: ArgumentHelp("A name or address that clients use; repeat it for more.", valueName: "name"))
   var host: [String]
@@ -83,7 +93,8 @@ struct CertCommand: ParsableCommand {
       \(files.certificate)
       \(files.key)
       In the client's config: tls: {pin_sha256: "\(certificate.pinSHA256)"}
-      """)
+      """
+    )
   }
 }
 

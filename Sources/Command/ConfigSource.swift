@@ -1,4 +1,5 @@
 import MagicalaneCore
+
 struct ConfigSource {
   var name: String
   var directory = "."

@@ -6,7 +6,8 @@ import MagicalaneTransports
 struct DemoCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "demo",
-    abstract: "Run both ends in this process: SOCKS5 and HTTP proxies through a QUIC tunnel on loopback.")
+    abstract: "Run both ends in this process: SOCKS5 and HTTP proxies through a QUIC tunnel on loopback."
+  )
 
   func run() async throws {
     let registry = Magicalane.registry
@@ -60,7 +61,8 @@ private struct DemoFiles {
 
   var serverConfig: ConfigSource {
     ConfigSource(
-      name: "demo server", directory: directory.path,
+      name: "demo server",
+      directory: directory.path,
       text: """
         frontends:
           - name: tunnel
@@ -68,12 +70,14 @@ private struct DemoFiles {
             listen: quic://127.0.0.1:0
             tls: {certificate: cert.pem, key: key.pem}
             users: [{name: demo, password: "\(password)"}]
-        """)
+        """
+    )
   }
 
   func clientConfig(tunnel: ListenAddress) -> ConfigSource {
     ConfigSource(
-      name: "demo client", directory: directory.path,
+      name: "demo client",
+      directory: directory.path,
       text: """
         admin: {listen: "127.0.0.1:9090"}
         frontends:
@@ -86,6 +90,7 @@ private struct DemoFiles {
             user: demo
             password: "\(password)"
             tls: {pin_sha256: "\(certificate.pinSHA256)"}
-        """)
+        """
+    )
   }
 }

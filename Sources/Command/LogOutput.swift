@@ -38,13 +38,17 @@ final class LogOutput: Sendable {
 enum LogLine {
   /// `TIME LEVEL message key=value …`, keys sorted; control characters in values are escaped, so that nothing
   /// that a peer sends can look like a line of its own.
-  static func text(_ time: String, _ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata) -> String {
+  static func text(_ time: String, _ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata)
+    -> String
+  {
     let pairs = metadata.sorted { $0.key < $1.key }.map { " \($0.key)=\(quoted("\($0.value)"))" }
     return "\(time) \(level.rawValue) \(escaped(message))\(pairs.joined())"
   }
 
   /// One JSON object: `time`, `level`, `message`, and the metadata as strings.
-  static func json(_ time: String, _ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata) -> String {
+  static func json(_ time: String, _ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata)
+    -> String
+  {
     var object = metadata.mapValues { "\($0)" }
     object["time"] = time
     object["level"] = level.rawValue

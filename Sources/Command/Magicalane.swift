@@ -7,7 +7,9 @@ public struct Magicalane: AsyncParsableCommand {
   public static let configuration = CommandConfiguration(
     commandName: "magicalane",
     abstract: "Carries SOCKS5 and HTTP CONNECT over QUIC, TLS and TCP.",
-    subcommands: [RunCommand.self, CheckCommand.self, DemoCommand.self, CertCommand.self, VersionCommand.self]
+    subcommands: [
+      RunCommand.self, CheckCommand.self, DemoCommand.self, CertCommand.self, VersionCommand.self,
+    ]
   )
 
   public init() {}

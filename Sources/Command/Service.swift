@@ -94,7 +94,10 @@ struct Service {
       for listening in await runtime.listening { announce(listening) }
     } catch {
       let reason = (error as? Failure)?.message ?? "\(error)"
-      logger.error("config refused, the one before goes on", metadata: ["config": "\(source.name)", "error": "\(reason)"])
+      logger.error(
+        "config refused, the one before goes on",
+        metadata: ["config": "\(source.name)", "error": "\(reason)"]
+      )
     }
   }
 
@@ -104,11 +107,13 @@ struct Service {
       printError("\(listening)")
     case .json:
       output.write(
-        .notice, "listening",
+        .notice,
+        "listening",
         [
           "frontend": "\(listening.name)", "type": "\(listening.type)", "listen": "\(listening.address)",
           "transport": "\(listening.transport)",
-        ])
+        ]
+      )
     }
   }
 }

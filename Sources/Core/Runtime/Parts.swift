@@ -38,4 +38,3 @@ public struct Listening: Sendable, CustomStringConvertible {
 
   public var description: String { "\(name): \(type) listens on \(address), requests go to \(transport)" }
 }
-

@@ -99,7 +99,11 @@ extension Runtime {
       }
       do throws(RuntimeError) {
         let transport = try build(settings, directory: configuration.directory)
-        newTransports[settings.name] = RunningTransport(id: nextID(), settings: settings, transport: transport)
+        newTransports[settings.name] = RunningTransport(
+          id: nextID(),
+          settings: settings,
+          transport: transport
+        )
       } catch {
         errors.append(error)
       }

@@ -78,16 +78,17 @@ final class HandshakeHandler<Handshake: FrontendHandshake>: ChannelInboundHandle
 extension HandshakeHandler {
   /// Takes the handshake as far as the bytes at hand allow.
   private func advance(_ context: ChannelHandlerContext) {
+    var hasWritten = false
+    defer { if hasWritten { context.flush() } }
     while state == .reading {
       switch handshake.receive(&bytes) {
       case .needMore:
-        context.flush()
         if !inputEnded { context.read() }
         return
       case .send(let reply):
         context.write(wrapOutboundOut(reply), promise: nil)
+        hasWritten = true
       case .open(let target, let user):
-        context.flush()
         open(target, user, context)
       case .refuse(let reply, let reason):
         refuse(reply, reason: reason, context)

@@ -5,7 +5,8 @@ import Testing
 
 @Suite struct AddressTests {
   @Test(arguments: [
-    ("example.com:443", "example.com:443"), ("192.0.2.1:1", "192.0.2.1:1"), ("[2001:db8::1]:65535", "[2001:db8::1]:65535"),
+    ("example.com:443", "example.com:443"), ("192.0.2.1:1", "192.0.2.1:1"),
+    ("[2001:db8::1]:65535", "[2001:db8::1]:65535"),
     ("a_b-c.example.:80", "a_b-c.example.:80"), ("[0:0:0:0:0:0:0:1]:9", "[::1]:9"),
   ])
   func `a target reads and prints as an authority`(text: String, printed: String) throws {
@@ -13,7 +14,8 @@ import Testing
   }
 
   @Test(arguments: [
-    "", ":", "host", "host:", "host:0", "host:65536", "host:-1", "host:+1", "host:1x", ":80", "a..b:80", "2001:db8::1:80",
+    "", ":", "host", "host:", "host:0", "host:65536", "host:-1", "host:+1", "host:1x", ":80", "a..b:80",
+    "2001:db8::1:80",
     "[2001:db8::1]", "[192.0.2.1]:80", "[::1:80", "ho st:80", "host\n:80", "host:000080", "ünïcode:80",
   ])
   func `what is no authority is no target`(text: String) {
@@ -28,7 +30,9 @@ import Testing
     #expect(Host([label, label, label, String(repeating: "a", count: 62)].joined(separator: ".")) == nil)
   }
 
-  @Test(arguments: ["0.0.0.0", "255.255.255.255", "192.0.2.7", "::", "::1", "2001:db8::7", "fe80::1", "::ffff:10.0.0.1"])
+  @Test(arguments: [
+    "0.0.0.0", "255.255.255.255", "192.0.2.7", "::", "::1", "2001:db8::7", "fe80::1", "::ffff:10.0.0.1",
+  ])
   func `an address survives its bytes, its text and its socket form`(text: String) throws {
     let address = try #require(IPAddress(text))
     #expect(IPAddress(bytes: address.bytes) == address)
@@ -51,10 +55,13 @@ import Testing
 
 @Suite struct AddressPolicyTests {
   private let foreign = AddressPolicy(
-    allowsLocal: false, reserved: [IPAddress.v4(0xc000_0201).socketAddress(port: 9090)])
+    allowsLocal: false,
+    reserved: [IPAddress.v4(0xc000_0201).socketAddress(port: 9090)]
+  )
 
   @Test(arguments: [
-    "127.0.0.1", "127.255.0.9", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", "169.254.1.1", "fe80::1", "febf::1",
+    "127.0.0.1", "127.255.0.9", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", "169.254.1.1", "fe80::1",
+    "febf::1",
     "::ffff:169.254.169.254",
   ])
   func `a request from another host reaches no local address`(text: String) throws {
@@ -76,7 +83,9 @@ import Testing
     #expect(foreign.permits(address.socketAddress(port: 80)))
   }
 
-  @Test func `the admin listener is reserved, mapped or not, and on every address where it listens on all`() throws {
+  @Test func `the admin listener is reserved, mapped or not, and on every address where it listens on all`()
+    throws
+  {
     let mapped = try #require(IPAddress("::ffff:192.0.2.1"))
     #expect(!foreign.permits(IPAddress.v4(0xc000_0201).socketAddress(port: 9090)))
     #expect(!foreign.permits(mapped.socketAddress(port: 9090)))

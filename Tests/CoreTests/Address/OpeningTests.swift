@@ -8,7 +8,7 @@ import Testing
 
 /// The order of attempts of RFC 8305, on a clock that the test turns.
 @Suite struct AddressRaceTests {
-  private final class Race {
+  private final class Race: Unprintable {
     let loop = EmbeddedEventLoop()
     var attempts: [(address: SocketAddress, promise: EventLoopPromise<any Channel>)] = []
     var result: Result<any Channel, any Error>?
@@ -85,7 +85,9 @@ import Testing
 @Suite struct NameResolverTests {
   private let loop = MultiThreadedEventLoopGroup.singleton.next()
 
-  private func resolver(_ answers: [String: [String]], counting: NIOLockedValueBox<Int> = .init(0)) -> NameResolver {
+  private func resolver(_ answers: [String: [String]], counting: NIOLockedValueBox<Int> = .init(0))
+    -> NameResolver
+  {
     NameResolver(threads: 2) { name in
       counting.withLockedValue { $0 += 1 }
       guard let found = answers[name] else { throw OpenError(.nameNotResolved, "\(name) does not resolve") }
@@ -107,7 +109,8 @@ import Testing
     let found = try await resolver.resolve(Target(host: .name("x"), port: 80), on: loop).get()
     #expect(
       found.compactMap(IPAddress.init).map(\.description)
-        == ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "192.0.2.3"])
+        == ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "192.0.2.3"]
+    )
     #expect(found.allSatisfy { $0.port == 80 })
   }
 
@@ -117,12 +120,15 @@ import Testing
     #expect(found.count == 1)
   }
 
-  @Test func `a name that means only local addresses is not allowed to a request from elsewhere`() async throws {
+  @Test func `a name that means only local addresses is not allowed to a request from elsewhere`()
+    async throws
+  {
     let resolver = resolver(["rebound": ["127.0.0.1", "::1"], "mixed": ["127.0.0.1", "192.0.2.1"]])
     let policy = AddressPolicy(allowsLocal: false)
     let rebound = resolver.resolve(Target(host: .name("rebound"), port: 80), policy: policy, on: loop)
     #expect(await failure(of: rebound) == .notAllowed)
-    let mixed = try await resolver.resolve(Target(host: .name("mixed"), port: 80), policy: policy, on: loop).get()
+    let mixed = try await resolver.resolve(Target(host: .name("mixed"), port: 80), policy: policy, on: loop)
+      .get()
     #expect(mixed.compactMap(IPAddress.init).map(\.description) == ["192.0.2.1"])
   }
 

@@ -9,7 +9,7 @@ import Testing
 @Suite struct DuplexTests {
   private struct Broken: Error {}
 
-  private final class Joined {
+  private final class Joined: Unprintable {
     let loop = EmbeddedEventLoop()
     let client: RecordedStream
     let target: RecordedStream
@@ -171,7 +171,9 @@ import Testing
     joined.client.holdWrites()
     joined.target.receiveEndOfStream()
     joined.client.becomeInactive()
-    guard case .failed(.up, _)? = joined.outcomes.first else { return #expect(Bool(false), "\(joined.outcomes)") }
+    guard case .failed(.up, _)? = joined.outcomes.first else {
+      return #expect(Bool(false), "\(joined.outcomes)")
+    }
     #expect(joined.target.takeOutbound().contains(.abort))
   }
 

@@ -17,11 +17,12 @@ final class RecordedStream {
   let channel: EmbeddedChannel
   private let recorder: Recorder
 
-  init(on loop: EmbeddedEventLoop) throws {
+  init(on loop: EmbeddedEventLoop, remote: String = "127.0.0.1") throws {
     channel = EmbeddedChannel(loop: loop)
     recorder = Recorder()
     try channel.pipeline.syncOperations.addHandler(recorder)
-    try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
+    try channel.connect(to: SocketAddress(ipAddress: "192.0.2.100", port: 1)).wait()
+    channel.remoteAddress = try SocketAddress(ipAddress: remote, port: 1)
   }
 
   /// What reached the lower end so far, reads left out; it is forgotten by this call.
@@ -72,12 +73,12 @@ private final class Recorder: ChannelOutboundHandler {
   var readCount = 0
   var holdsWrites = false
   var answersAbort = true
-  private var held: [EventLoopPromise<Void>] = []
+  private var waiting: [EventLoopPromise<Void>] = []
 
   func releaseWrites() {
     holdsWrites = false
-    let promises = held
-    held = []
+    let promises = waiting
+    waiting = []
     for promise in promises { promise.succeed() }
   }
 
@@ -88,12 +89,12 @@ private final class Recorder: ChannelOutboundHandler {
 
   func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
     events.append(.write(String(buffer: unwrapOutboundIn(data))))
-    guard let promise else { return }
-    if holdsWrites { held.append(promise) } else { promise.succeed() }
+    if let promise { waiting.append(promise) }
   }
 
   func flush(context: ChannelHandlerContext) {
     events.append(.flush)
+    if !holdsWrites { releaseWrites() }
   }
 
   func close(context: ChannelHandlerContext, mode: CloseMode, promise: EventLoopPromise<Void>?) {
@@ -101,7 +102,8 @@ private final class Recorder: ChannelOutboundHandler {
     promise?.succeed()
   }
 
-  func triggerUserOutboundEvent(context: ChannelHandlerContext, event: Any, promise: EventLoopPromise<Void>?) {
+  func triggerUserOutboundEvent(context: ChannelHandlerContext, event: Any, promise: EventLoopPromise<Void>?)
+  {
     guard event is StreamAbort, answersAbort else {
       promise?.fail(ChannelError.operationUnsupported)
       return
@@ -110,3 +112,13 @@ private final class Recorder: ChannelOutboundHandler {
     promise?.succeed()
   }
 }
+
+/// Holds a pipeline somewhere inside: a failed expectation prints its operands, and NIO's pipelines cannot
+/// print every handler's name.
+protocol Unprintable: AnyObject, CustomReflectable {}
+
+extension Unprintable {
+  var customMirror: Mirror { Mirror(self, children: [:]) }
+}
+
+extension RecordedStream: Unprintable {}

@@ -1,0 +1,206 @@
+import Logging
+import NIOCore
+import NIOEmbedded
+import Testing
+
+@testable import MagicalaneCore
+
+/// From an accepted stream to the duplex, with a frontend of one line and a transport that waits for the test.
+@Suite struct SessionTests {
+  private struct NotAdmitted: Error {}
+
+  private final class Accepted: Unprintable {
+    let loop = EmbeddedEventLoop()
+    let client: RecordedStream
+    let transport = ScriptedTransport()
+    let sessions: Sessions
+
+    init(
+      sessions: Sessions = Sessions(),
+      from remote: String = "127.0.0.1",
+      handshakeTimeout: TimeAmount = .seconds(5)
+    )
+      throws
+    {
+      self.sessions = sessions
+      client = try RecordedStream(on: loop, remote: remote)
+      let context = FrontendContext(name: "line", logger: Logger(label: "test"), users: nil)
+      let route = Route(
+        frontend: LineFrontend(context: context),
+        frontendName: "line",
+        frontendID: 1,
+        transport: transport,
+        transportName: "scripted",
+        transportID: 2,
+        allowsLocalTargets: false,
+        reserved: [],
+        connectTimeout: .hours(1),
+        handshakeTimeout: handshakeTimeout,
+        idleTimeout: .minutes(5),
+        logger: Logger(label: "test")
+      )
+      guard let session = sessions.admit(client.channel, route: route) else { throw NotAdmitted() }
+      try client.channel.pipeline.syncOperations.addHandler(
+        HandshakeHandler(LineHandshake(), session: session)
+      )
+      _ = client.takeOutbound()
+    }
+
+    /// The transport's stream is there.
+    func open() throws -> RecordedStream {
+      let target = try RecordedStream(on: loop)
+      transport.answer(.success(target.channel))
+      loop.run()
+      return target
+    }
+
+    func refuse(_ kind: OpenError.Kind) {
+      transport.answer(.failure(OpenError(kind, "as scripted")))
+      loop.run()
+    }
+  }
+
+  @Test func `a request that arrives byte by byte opens its target`() throws {
+    let accepted = try Accepted()
+    for byte in "192.0.2.1:80\n" { accepted.client.receive(String(byte)) }
+    #expect(accepted.transport.requests.map(\.target.description) == ["192.0.2.1:80"])
+    _ = try accepted.open()
+    #expect(accepted.client.takeOutbound() == [.write("+"), .flush])
+    #expect(accepted.sessions.count == 1)
+  }
+
+  @Test func `a reply of the handshake goes out before it goes on`() throws {
+    let accepted = try Accepted()
+    accepted.client.receive("?\n192.0.2.1:80\n")
+    #expect(accepted.client.takeOutbound() == [.write("!"), .flush])
+    #expect(accepted.transport.requests.count == 1)
+  }
+
+  @Test func `bytes behind the request reach the target, in order with those that come while it opens`()
+    throws
+  {
+    let accepted = try Accepted()
+    accepted.client.receive("192.0.2.1:80\nfirst ")
+    accepted.client.receive("second ")
+    let target = try accepted.open()
+    accepted.client.receive("third")
+    #expect(target.takeOutbound() == [.write("first second "), .flush, .write("third"), .flush])
+  }
+
+  @Test func `an end of stream behind the request reaches the target`() throws {
+    let accepted = try Accepted()
+    accepted.client.receive("192.0.2.1:80\nall")
+    accepted.client.receiveEndOfStream()
+    let target = try accepted.open()
+    #expect(target.takeOutbound() == [.write("all"), .flush, .closeOutput])
+    target.receive("answer")
+    #expect(accepted.client.takeOutbound() == [.write("+"), .flush, .write("answer"), .flush])
+  }
+
+  @Test(arguments: OpenError.Kind.allCases)
+  func `a target that cannot be opened is told by its cause, then the stream ends`(kind: OpenError.Kind)
+    throws
+  {
+    let accepted = try Accepted()
+    accepted.client.receive("192.0.2.1:80\n")
+    accepted.refuse(kind)
+    #expect(accepted.client.takeOutbound() == [.write("-\(kind)"), .flush, .closeOutput])
+    #expect(accepted.sessions.count == 0)
+    accepted.client.receiveEndOfStream()
+    #expect(accepted.client.takeOutbound() == [.close])
+  }
+
+  @Test func `a refused client that never leaves is closed after a while`() throws {
+    let accepted = try Accepted()
+    accepted.client.receive("no target\n")
+    #expect(accepted.client.takeOutbound() == [.write("bad"), .flush, .closeOutput])
+    accepted.loop.advanceTime(by: .seconds(2))
+    #expect(accepted.client.takeOutbound() == [.close])
+  }
+
+  @Test func `a refused client that goes on sending is closed at 256 KiB`() throws {
+    let accepted = try Accepted()
+    accepted.client.receive("no target\n")
+    _ = accepted.client.takeOutbound()
+    let flood = String(repeating: "x", count: 64 << 10)
+    for _ in 0..<4 { accepted.client.receive(flood) }
+    #expect(accepted.client.takeOutbound() == [])
+    accepted.client.receive("x")
+    #expect(accepted.client.takeOutbound() == [.close])
+  }
+
+  @Test func `a handshake that takes too long is closed`() throws {
+    let accepted = try Accepted(handshakeTimeout: .seconds(5))
+    accepted.client.receive("192.0.2")
+    accepted.loop.advanceTime(by: .seconds(5))
+    #expect(accepted.client.takeOutbound() == [.close])
+    #expect(accepted.sessions.count == 0)
+  }
+
+  @Test func `the handshake's time-out ends with the handshake`() throws {
+    let accepted = try Accepted(handshakeTimeout: .seconds(5))
+    accepted.client.receive("192.0.2.1:80\n")
+    accepted.loop.advanceTime(by: .seconds(60))
+    #expect(accepted.client.takeOutbound() == [])
+  }
+
+  @Test func `a client that leaves while its target opens costs the opened stream`() throws {
+    let accepted = try Accepted()
+    accepted.client.receive("192.0.2.1:80\n")
+    accepted.client.becomeInactive()
+    #expect(accepted.sessions.count == 0)
+    let target = try accepted.open()
+    #expect(target.isOver)
+  }
+
+  @Test func `a client that leaves before its request is complete leaves nothing`() throws {
+    let accepted = try Accepted()
+    accepted.client.receive("192.0")
+    accepted.client.receiveEndOfStream()
+    #expect(accepted.client.takeOutbound() == [.close])
+    #expect(accepted.sessions.count == 0)
+  }
+
+  @Test(arguments: ["127.0.0.1:80", "[::1]:80", "localhost:80", "169.254.169.254:80"])
+  func `a client on another host may not ask for a local target`(target: String) throws {
+    let accepted = try Accepted(from: "192.0.2.9")
+    accepted.client.receive("\(target)\n")
+    accepted.loop.run()
+    #expect(accepted.client.takeOutbound() == [.write("-notAllowed"), .flush, .closeOutput])
+    #expect(accepted.transport.requests.isEmpty)
+  }
+
+  @Test func `the transport is told what a name of a client elsewhere may not resolve to`() throws {
+    let accepted = try Accepted(from: "192.0.2.9")
+    accepted.client.receive("example.com:80\n")
+    #expect(accepted.transport.requests.first?.policy.allowsLocal == false)
+  }
+
+  @Test func `over the limit a request is answered as unavailable`() throws {
+    let sessions = Sessions()
+    sessions.setLimit(1)
+    let first = try Accepted(sessions: sessions)
+    let second = try Accepted(sessions: sessions)
+    second.client.receive("192.0.2.1:80\n")
+    second.loop.run()
+    #expect(second.client.takeOutbound() == [.write("-unavailable"), .flush, .closeOutput])
+    first.client.receive("192.0.2.1:80\n")
+    #expect(first.transport.requests.count == 1)
+  }
+
+  @Test func `while draining nothing is admitted, and what has not asked yet is broken off`() throws {
+    let sessions = Sessions()
+    let waiting = try Accepted(sessions: sessions)
+    let running = try Accepted(sessions: sessions)
+    running.client.receive("192.0.2.1:80\n")
+    sessions.refuseNew()
+    waiting.loop.run()
+    running.loop.run()
+    #expect(waiting.client.isOver)
+    #expect(!running.client.isOver)
+    #expect(throws: NotAdmitted.self) { try Accepted(sessions: sessions) }
+    let target = try running.open()
+    running.client.receive("goes on")
+    #expect(target.takeOutbound() == [.write("goes on"), .flush])
+  }
+}
