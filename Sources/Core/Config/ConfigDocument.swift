@@ -1,0 +1,202 @@
+import Yams
+
+/// Reads YAML text into `ConfigValue`s; the only file that knows the YAML library.
+///
+/// A file may be hostile: depth and the number of values, aliases followed, are bounded.
+struct ConfigDocument {
+  private static let greatestDepth = 64
+  private static let mostValues = 100_000
+
+  private let lines: [Substring]
+  private let environment: [String: String]
+  private let findings: ConfigFindings
+  private var values = 0
+  private var faults: [(fault: Substitution.Fault, scalar: SourcePosition, path: [String])] = []
+
+  /// Reads a whole document and reports what is wrong with its form to `findings`.
+  ///
+  /// - Returns: nil where the text is no YAML or too large; `.null` for a document without content.
+  static func read(_ text: String, environment: [String: String], into findings: ConfigFindings)
+    -> ConfigValue?
+  {
+    do {
+      var document = ConfigDocument(text, environment, findings)
+      if let node = try Yams.compose(yaml: text, .basic) {
+        findings.root = try document.convert(node, path: [])
+      }
+      document.reportFaults()
+      return findings.root
+    } catch let problem as ConfigProblem {
+      findings.report(problem)
+    } catch {
+      findings.report(syntaxProblem(error, in: text, file: findings.file))
+    }
+    return nil
+  }
+
+  private init(_ text: String, _ environment: [String: String], _ findings: ConfigFindings) {
+    lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+    self.environment = environment
+    self.findings = findings
+  }
+
+  /// Last of all, for what a message calls an entry is known once the whole file is read.
+  private func reportFaults() {
+    for (fault, scalar, path) in faults {
+      report(fault, in: scalar, path)
+    }
+  }
+
+  private mutating func convert(_ node: Node, path: [String]) throws(ConfigProblem) -> ConfigValue {
+    let position = SourcePosition(node)
+    values += 1
+    guard values <= Self.mostValues, path.count <= Self.greatestDepth else {
+      let limit =
+        values > Self.mostValues
+        ? "more than \(Self.mostValues) values, aliases followed" : "more than \(Self.greatestDepth) levels"
+      throw findings.problem("the file holds \(limit)", at: position, path: path)
+    }
+    switch node {
+    case .scalar(let scalar):
+      return ConfigValue(content: content(of: scalar, position, path), position: position)
+    case .sequence(let sequence):
+      var items: [ConfigValue] = []
+      for (index, item) in sequence.enumerated() {
+        items.append(try convert(item, path: path + ["\(index)"]))
+      }
+      return ConfigValue(content: .sequence(items), position: position)
+    case .mapping(let mapping):
+      return ConfigValue(content: .mapping(try members(of: mapping, path)), position: position)
+    case .alias:
+      return ConfigValue(content: .null, position: position)
+    }
+  }
+
+  // MARK: Mappings
+
+  private mutating func members(
+    of mapping: Node.Mapping,
+    _ path: [String]
+  ) throws(ConfigProblem) -> [ConfigValue.Member] {
+    var members: [ConfigValue.Member] = []
+    var merged: [ConfigValue.Member] = []
+    for (key, node) in mapping {
+      guard let name = key.scalar else {
+        findings.report("a key must be a single word", at: SourcePosition(key), path: path)
+        continue
+      }
+      let value = try convert(node, path: path + [name.string])
+      if name.string == "<<", name.style == .plain {
+        merged += mergeable(value, path)
+      } else {
+        members.append(.init(key: name.string, position: SourcePosition(key), value: value))
+      }
+    }
+    for member in merged where !members.contains(where: { $0.key == member.key }) {
+      members.append(member)
+    }
+    return members
+  }
+
+  /// What `<<: value` adds: the members of a mapping, or of a list of mappings of which the first wins.
+  private func mergeable(_ value: ConfigValue, _ path: [String]) -> [ConfigValue.Member] {
+    switch value.content {
+    case .mapping(let members): return members
+    case .sequence(let items): return items.flatMap { mergeable($0, path) }
+    case .null, .scalar, .broken:
+      findings.report(
+        "'<<': expected a mapping to merge, found \(value.found)",
+        at: value.position,
+        path: path + ["<<"]
+      )
+      return []
+    }
+  }
+
+  // MARK: Scalars
+
+  private mutating func content(
+    of scalar: Node.Scalar,
+    _ position: SourcePosition,
+    _ path: [String]
+  ) -> ConfigValue.Content {
+    let isPlain = scalar.style == .plain
+    if isPlain, ["", "~", "null", "Null", "NULL"].contains(scalar.string) { return .null }
+    let substitution = Substitution(scalar.string, environment: environment)
+    faults += substitution.faults.map { ($0, position, path) }
+    guard substitution.faults.isEmpty else { return .broken }
+    let isReplaced = substitution.text != scalar.string
+    return .scalar(.init(text: substitution.text, written: scalar.string, isPlain: isPlain || isReplaced))
+  }
+
+  private func report(_ fault: Substitution.Fault, in scalar: SourcePosition, _ path: [String]) {
+    switch fault {
+    case .missing(let name):
+      let place = position(of: "${\(name)}", after: scalar)
+      let message = "\(findings.name(of: path)): environment variable '\(name)' is not set"
+      findings.report(findings.problem(message, at: place, path: path))
+    case .malformed:
+      let place = position(of: "${", after: scalar)
+      let message =
+        "\(findings.name(of: path)): expected a name and '}' after '${'; write $${ for a literal ${"
+      findings.report(findings.problem(message, at: place, path: path))
+    }
+  }
+
+  /// Where `reference` stands in the scalar that begins at `scalar`; the scalar itself where escapes hide it.
+  private func position(of reference: String, after scalar: SourcePosition) -> SourcePosition {
+    var skipped = scalar.column - 1
+    for line in scalar.line..<max(scalar.line, min(lines.count + 1, scalar.line + 64)) {
+      var rest = lines[line - 1].unicodeScalars.dropFirst(skipped)
+      skipped = 0
+      while let dollar = rest.firstIndex(of: "$") {
+        rest = rest[dollar...]
+        if rest.starts(with: "$${".unicodeScalars) {
+          rest = rest.dropFirst(3)
+        } else if rest.starts(with: reference.unicodeScalars) {
+          let column = lines[line - 1].unicodeScalars.distance(from: lines[line - 1].startIndex, to: dollar)
+          return SourcePosition(line: line, column: column + 1)
+        } else {
+          rest = rest.dropFirst()
+        }
+      }
+    }
+    return scalar
+  }
+}
+
+// MARK: Syntax errors
+
+extension ConfigDocument {
+  private static func syntaxProblem(_ error: any Error, in text: String, file: String) -> ConfigProblem {
+    var position = SourcePosition.start
+    let message: String
+    switch error as? YamlError {
+    case .scanner(let context, let problem, let mark, _), .parser(let context, let problem, let mark, _),
+      .composer(let context, let problem, let mark, _):
+      position = SourcePosition(line: mark.line, column: mark.column)
+      message = "not valid YAML: \(problem)\(context.map { " \($0.text)" } ?? "")"
+    case .reader(let problem, let offset, _, _):
+      position = SourcePosition(offset: offset ?? 0, in: text)
+      message = "not valid YAML: \(problem)"
+    case .duplicatedKeysInMapping(let keys, let context):
+      position = SourcePosition(line: context.mark.line, column: context.mark.column)
+      message = "key \(keys.map(\.quotedForMessage).joined(separator: ", ")) is given twice"
+    default:
+      message = "not valid YAML: \(error)"
+    }
+    return ConfigProblem(file: file, line: position.line, column: position.column, message: message)
+  }
+}
+
+extension SourcePosition {
+  fileprivate init(_ node: Node) {
+    self.init(line: node.mark?.line ?? 1, column: node.mark?.column ?? 1)
+  }
+
+  /// The place `offset` characters into the text.
+  fileprivate init(offset: Int, in text: String) {
+    let lines = text.prefix(offset).split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+    self.init(line: lines.count, column: (lines.last?.unicodeScalars.count ?? 0) + 1)
+  }
+}

@@ -1,0 +1,154 @@
+/// What reading one file brings to light: problems, the keys that somebody asked for, and which values are secret.
+///
+/// Used by one thread while it reads one file.
+final class ConfigFindings {
+  let file: String
+  var root = ConfigValue(content: .null, position: .start)
+  private(set) var problems: [ConfigProblem] = []
+  private(set) var secrets: Set<[String]> = []
+
+  /// The keys of each mapping that was read, and whether they are all of them.
+  private struct KnownKeys {
+    var keys: Set<String> = []
+    var isComplete = true
+  }
+  private var known: [[String]: KnownKeys] = [:]
+
+  init(file: String) {
+    self.file = file
+  }
+
+  // MARK: Problems
+
+  func problem(_ message: String, at position: SourcePosition, path: [String]) -> ConfigProblem {
+    ConfigProblem(file: file, line: position.line, column: position.column, path: path, message: message)
+  }
+
+  func report(_ problem: ConfigProblem) {
+    if !problems.contains(problem) {
+      problems.append(problem)
+    }
+  }
+
+  /// Reports a problem unless one is known for that path already: one mistake, one message.
+  func report(_ message: String, at position: SourcePosition, path: [String]) {
+    if !hasProblem(at: path) {
+      report(problem(message, at: position, path: path))
+    }
+  }
+
+  /// Reports a problem with the value at `path`, behind the name of its key.
+  func report(value path: [String], _ message: String) {
+    let position = root.value(at: path)?.position ?? root.keyPosition(at: path)
+    report("\(name(of: path)): \(message)", at: position, path: path)
+  }
+
+  /// Reports what a plugin found wrong with its entry, at the key that it names.
+  func report(_ error: PluginError, in path: [String]) {
+    let full = path + error.path
+    report("\(name(of: full)): \(error.description)", at: root.keyPosition(at: full), path: full)
+  }
+
+  func hasProblem(at path: [String]) -> Bool {
+    problems.contains { $0.path == path }
+  }
+
+  func hasProblem(within path: [String]) -> Bool {
+    problems.contains { $0.path.starts(with: path) }
+  }
+
+  // MARK: Secrets
+
+  func addSecret(_ path: [String]) {
+    secrets.insert(path)
+  }
+
+  // MARK: Keys
+
+  /// Somebody reads the mapping at `path` and knows these keys.
+  func expect(_ keys: some Sequence<String>, at path: [String]) {
+    known[path, default: KnownKeys()].keys.formUnion(keys)
+  }
+
+  /// Somebody who reads the mapping at `path` may know more keys than it could ask for.
+  func abandon(_ path: [String]) {
+    known[path, default: KnownKeys()].isComplete = false
+  }
+
+  /// Reports the keys that nobody asked for; to be called when all readers of all mappings are done.
+  func reportUnknownKeys() {
+    for (path, known) in known where known.isComplete {
+      for member in root.value(at: path)?.members ?? [] where !known.keys.contains(member.key) {
+        reportUnknown(member, among: known.keys.sorted(), in: path)
+      }
+    }
+  }
+
+  private func reportUnknown(_ member: ConfigValue.Member, among keys: [String], in path: [String]) {
+    let place = path.isEmpty ? "" : " in \(placeName(of: path))"
+    let advice =
+      if let near = member.key.nearest(among: keys) {
+        "; did you mean '\(near)'?"
+      } else if keys.isEmpty {
+        "; it has no keys"
+      } else {
+        "; known keys: \(keys.joined(separator: ", "))"
+      }
+    report(
+      "unknown key \(member.key.quotedForMessage)\(place)\(advice)",
+      at: member.position,
+      path: path + [member.key]
+    )
+  }
+
+  // MARK: Names for messages
+
+  /// What a message calls the value at `path`: `'tls.certificate' in frontend 'edge'`.
+  func name(of path: [String]) -> String {
+    let (entry, rest) = split(path)
+    switch (entry, rest.dottedPath) {
+    case (nil, ""): return "the file"
+    case (nil, let key): return "'\(key)'"
+    case (let entry?, ""): return entry
+    case (let entry?, let key): return "'\(key)' in \(entry)"
+    }
+  }
+
+  /// What a message calls the mapping at `path` after "in": `'tls' of frontend 'edge'`.
+  func placeName(of path: [String]) -> String {
+    let (entry, rest) = split(path)
+    switch (entry, rest.dottedPath) {
+    case (nil, ""): return "the file"
+    case (nil, let key): return "'\(key)'"
+    case (let entry?, ""): return entry
+    case (let entry?, let key): return "'\(key)' of \(entry)"
+    }
+  }
+
+  /// Cuts off the entry or section that a path leads through.
+  private func split(_ path: [String]) -> (entry: String?, rest: ArraySlice<String>) {
+    guard let section = path.first, path.count > 1 || root[section].map({ !$0.members.isEmpty }) == true
+    else {
+      return (nil, path[...])
+    }
+    guard ["frontends", "transports"].contains(section) else { return (section, path.dropFirst()) }
+    guard path.count > 1 else { return (nil, path[...]) }
+    if let name = root.value(at: path.prefix(2))?["name"]?.scalar?.written {
+      return ("\(section.dropLast()) \(name.quotedForMessage)", path.dropFirst(2))
+    }
+    return ("\(section)[\(path[1])]", path.dropFirst(2))
+  }
+}
+
+extension Sequence<String> {
+  /// Keys and list indexes as a message shows them: `users[0].name`.
+  var dottedPath: String {
+    reduce(into: "") { text, step in
+      if Int(step) != nil {
+        text += "[\(step)]"
+      } else {
+        text += text.isEmpty ? step : ".\(step)"
+      }
+    }
+  }
+}
