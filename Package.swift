@@ -70,7 +70,7 @@ let package = Package(
     ),
     .executableTarget(
       name: "magicalane",
-      dependencies: ["MagicalaneCommand", "MagicalaneFrontends", "MagicalaneTransports"],
+      dependencies: ["MagicalaneCommand", "MagicalaneCore", "MagicalaneFrontends", "MagicalaneTransports"],
       path: "Sources/magicalane"
     ),
     .testTarget(

@@ -6,7 +6,7 @@ import NIOPosix
 
 struct ConfigOption: ParsableArguments {
   @Option(
-    name: [.short, .customLong("config")],
+    name: [.customShort("c"), .customLong("config")],
     help: ArgumentHelp("The config file; without it the usual places are searched.", valueName: "file")
   )
   var file: String?
@@ -51,7 +51,7 @@ struct CheckCommand: AsyncParsableCommand {
     do throws(RuntimeErrors) {
       try await runtime.check(configuration)
     } catch {
-      throw Failure.usage(source.describe(error, configuration))
+      throw Failure.usage("\(error)")
     }
     print("\(source.name): ok")
   }

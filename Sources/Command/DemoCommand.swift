@@ -60,37 +60,31 @@ private struct DemoFiles {
   }
 
   var serverConfig: ConfigSource {
-    ConfigSource(
-      name: "demo server",
-      directory: directory.path,
-      text: """
-        frontends:
-          - name: tunnel
-            type: http
-            listen: quic://127.0.0.1:0
-            tls: {certificate: cert.pem, key: key.pem}
-            users: [{name: demo, password: "\(password)"}]
-        """
-    )
+    let text = """
+      frontends:
+        - name: tunnel
+          type: http
+          listen: quic://127.0.0.1:0
+          tls: {certificate: cert.pem, key: key.pem}
+          users: [{name: demo, password: "\(password)"}]
+      """
+    return .text(text, name: "server.yaml", directory: directory.path)
   }
 
   func clientConfig(tunnel: ListenAddress) -> ConfigSource {
-    ConfigSource(
-      name: "demo client",
-      directory: directory.path,
-      text: """
-        admin: {listen: "127.0.0.1:9090"}
-        frontends:
-          - {name: socks, type: socks5, listen: "tcp://127.0.0.1:1080", transport: tunnel}
-          - {name: web, type: http, listen: "tcp://127.0.0.1:8080", transport: tunnel}
-        transports:
-          - name: tunnel
-            type: quic
-            server: "\(tunnel.location)"
-            user: demo
-            password: "\(password)"
-            tls: {pin_sha256: "\(certificate.pinSHA256)"}
-        """
-    )
+    let text = """
+      admin: {listen: "127.0.0.1:9090"}
+      frontends:
+        - {name: socks, type: socks5, listen: "tcp://127.0.0.1:1080", transport: tunnel}
+        - {name: web, type: http, listen: "tcp://127.0.0.1:8080", transport: tunnel}
+      transports:
+        - name: tunnel
+          type: quic
+          server: "\(tunnel.location)"
+          user: demo
+          password: "\(password)"
+          tls: {pin_sha256: "\(certificate.pinSHA256)"}
+      """
+    return .text(text, name: "client.yaml", directory: directory.path)
   }
 }

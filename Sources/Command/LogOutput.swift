@@ -24,7 +24,7 @@ final class LogOutput: Sendable {
 
   /// Writes one event; whole lines never mix, whichever threads they come from.
   func write(_ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata) {
-    let time = Date.now.formatted(.iso8601.dateSeparator(.dash).time(includingFractionalSeconds: true))
+    let time = Date.now.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true))
     let line =
       switch current.format {
       case .text: LogLine.text(time, level, message, metadata)

@@ -40,7 +40,7 @@ struct Service {
       try await runtime.apply(configuration)
     } catch {
       let isBadConfig = error.errors.contains { $0.step == .build }
-      throw Failure(message: source.describe(error, configuration), status: isBadConfig ? 2 : 1)
+      throw Failure(message: "\(error)", status: isBadConfig ? 2 : 1)
     }
     for listening in await runtime.listening { announce(listening) }
     return runtime
@@ -87,7 +87,7 @@ struct Service {
       do throws(RuntimeErrors) {
         try await runtime.apply(configuration)
       } catch {
-        throw Failure.usage(source.describe(error, configuration))
+        throw Failure.usage("\(error)")
       }
       output.current = configuration.log
       logger.notice("config applied", metadata: ["config": "\(source.name)"])

@@ -136,7 +136,7 @@ extension Runtime {
     do {
       return try settings.makeTransport(context)
     } catch {
-      throw RuntimeError(.build, .transports, settings.name, cause: error)
+      throw RuntimeError(.build, settings.problem(for: error), cause: error)
     }
   }
 
@@ -177,7 +177,7 @@ extension Runtime {
         route: NIOLockedValueBox(route)
       )
     } catch {
-      throw RuntimeError(.build, .frontends, settings.name, cause: error)
+      throw RuntimeError(.build, settings.problem(for: error), cause: error)
     }
   }
 
@@ -236,7 +236,7 @@ extension Runtime {
       } catch {
         for running in bound { await running.listener.close() }
         for old in stopped { await restart(old) }
-        throw RuntimeErrors([RuntimeError(.bind, .frontends, settings.name, cause: error)])
+        throw RuntimeErrors([RuntimeError(.bind, settings.problem(for: error), cause: error)])
       }
     }
     return bound

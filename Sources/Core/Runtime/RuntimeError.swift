@@ -1,23 +1,23 @@
 /// Why one entry of a config could not be put to work.
 public struct RuntimeError: Error, CustomStringConvertible {
-  public enum Step: String, Sendable { case build, bind }
-  public enum Section: String, Sendable { case frontends, transports }
+  /// What was being done.
+  public enum Step: String, Sendable {
+    /// Options were checked, files read.
+    case build
+    /// A listener was bound.
+    case bind
+  }
 
   public var step: Step
-  public var section: Section
-  /// The `name:` of the entry.
-  public var name: String
-  /// The key that is at fault, from the entry; empty for the entry itself.
-  public var path: [String]
+  /// What was wrong, and where the config says it.
+  public var problem: ConfigProblem
   public var cause: any Error
 
-  public var description: String { "\(section) '\(name)': \(cause)" }
+  public var description: String { "\(problem)" }
 
-  init(_ step: Step, _ section: Section, _ name: String, cause: any Error) {
+  init(_ step: Step, _ problem: ConfigProblem, cause: any Error) {
     self.step = step
-    self.section = section
-    self.name = name
-    self.path = (cause as? PluginError)?.path ?? (step == .bind ? ["listen"] : [])
+    self.problem = problem
     self.cause = cause
   }
 }

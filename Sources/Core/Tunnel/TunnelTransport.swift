@@ -20,6 +20,14 @@ extension TunnelTransport {
   /// Names are resolved by the server; what the policy forbids without that is refused here. A stream on
   /// which the request failed is closed.
   public func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
+    connectThroughServer(request, on: loop)
+  }
+
+  /// What `connect` does by default, for a transport that has a `connect` of its own for some requests.
+  public func connectThroughServer(
+    _ request: ConnectRequest,
+    on loop: any EventLoop
+  ) -> EventLoopFuture<any Channel> {
     let target = request.target
     // A frontend of someone else may have made a name of any bytes; they must not become lines of our head.
     guard Target("\(target)") == target else {

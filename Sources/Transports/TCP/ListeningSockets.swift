@@ -1,0 +1,135 @@
+import MagicalaneCore
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOPosix
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+/// The listening sockets of one frontend, one for each address of its host, and the streams that they
+/// accepted.
+///
+/// `[::]` takes IPv4 as well, whatever the system's default: it stands for every interface, and those who
+/// want one family alone can say `0.0.0.0` or an address. Thread-safe.
+final class ListeningSockets: Sendable {
+  private struct Open {
+    var listening: [any Channel] = []
+    var accepted: [ObjectIdentifier: any Channel] = [:]
+    var isClosed = false
+  }
+
+  private let context: ListenContext
+  private let host: Host
+  private let port: Int
+  private let open = NIOLockedValueBox(Open())
+
+  /// - Throws: `PluginError` where the address is no `host:port`.
+  init(_ context: ListenContext) throws {
+    guard let (host, port) = context.address.hostAndPort else {
+      throw PluginError("\(context.address.location) is not HOST:PORT", at: ["listen"])
+    }
+    self.context = context
+    self.host = host
+    self.port = port
+  }
+
+  /// Binds every address of the host, port 0 to the same free port; see `TransportListener.bind`.
+  ///
+  /// An address that this machine does not have is passed over while another one can be bound: `localhost`
+  /// names `::1` on machines without IPv6 too.
+  func bind(accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>) async throws -> ListenAddress
+  {
+    let bootstrap = TCPSocket(buffer: context.buffer).server(loops: context.loops) { channel in
+      self.track(channel)
+      return accept(channel)
+    }
+    var boundPort = port
+    var absent: (any Error)?
+    for address in try await addresses() {
+      do {
+        let channel = try await bind(bootstrap, to: address, port: boundPort)
+        boundPort = channel.localAddress?.port ?? boundPort
+        open.withLockedValue { $0.listening.append(channel) }
+      } catch let error as IOError where [EADDRNOTAVAIL, EAFNOSUPPORT].contains(error.errnoCode) {
+        absent = absent ?? explain(error)
+      } catch {
+        await stopAccepting()
+        throw explain(error)
+      }
+    }
+    if let absent, open.withLockedValue({ $0.listening.isEmpty }) { throw absent }
+    return ListenAddress(
+      scheme: context.address.scheme,
+      location: "\(Target(host: host, port: boundPort))"
+    )
+  }
+
+  private func addresses() async throws -> [SocketAddress] {
+    do {
+      return try await context.resolver.resolve(Target(host: host, port: port), on: context.loops.next())
+        .get()
+    } catch {
+      throw PluginError("cannot listen on \(context.address): \(error)", at: ["listen"])
+    }
+  }
+
+  private func bind(
+    _ bootstrap: ServerBootstrap,
+    to address: SocketAddress,
+    port: Int
+  ) async throws -> any Channel {
+    var address = address
+    address.port = port
+    guard case .v6 = address else { return try await bootstrap.bind(to: address).get() }
+    let both = ChannelOptions.Types.SocketOption(level: .ipv6, name: .ipv6_v6only)
+    let only: SocketOptionValue = IPAddress(address)?.isUnspecified == true ? 0 : 1
+    return try await bootstrap.serverChannelOption(both, value: only).bind(to: address).get()
+  }
+
+  private func explain(_ error: any Error) -> PluginError {
+    let reason =
+      switch (error as? IOError)?.errnoCode {
+      case EADDRINUSE: "the address is in use by another process or frontend"
+      case EACCES, EPERM: "permission denied; ports below 1024 need the right CAP_NET_BIND_SERVICE"
+      case EADDRNOTAVAIL: "this machine does not have that address"
+      case EAFNOSUPPORT: "this machine does not have that family of addresses"
+      default: "\(error)"
+      }
+    return PluginError("cannot listen on \(context.address): \(reason)", at: ["listen"])
+  }
+
+  /// Closes the listening sockets; the kernel resets what waits in their queues.
+  func stopAccepting() async {
+    let listening = open.withLockedValue { open in
+      defer { open.listening = [] }
+      return open.listening
+    }
+    for channel in listening { try? await channel.close().get() }
+  }
+
+  /// Closes the accepted streams too, and any that is just being accepted.
+  func close() async {
+    await stopAccepting()
+    let accepted = open.withLockedValue { open in
+      open.isClosed = true
+      return Array(open.accepted.values)
+    }
+    for channel in accepted { channel.close(promise: nil) }
+    for channel in accepted { try? await channel.closeFuture.get() }
+  }
+
+  private func track(_ channel: any Channel) {
+    let id = ObjectIdentifier(channel)
+    let isClosed = open.withLockedValue { open in
+      open.accepted[id] = channel
+      return open.isClosed
+    }
+    channel.closeFuture.whenComplete { _ in
+      self.open.withLockedValue { _ = $0.accepted.removeValue(forKey: id) }
+    }
+    if isClosed { channel.close(promise: nil) }
+  }
+}

@@ -1,0 +1,79 @@
+import MagicalaneCore
+import NIOCore
+import NIOPosix
+
+/// How every TCP socket of ours is set up, whichever end opened it.
+struct TCPSocket: Sendable {
+  /// One read of the kernel's buffer, and how many of those make the batch that one `read()` asks for.
+  ///
+  /// A batch is at most an eighth of `buffer` four times over, and what waits to be written at most the other
+  /// half, so both together keep the limit.
+  private let readSize: Int
+  private static let readsPerBatch: UInt = 4
+  private let waterMark: ChannelOptions.Types.WriteBufferWaterMark
+
+  /// Above this, more waiting in user space gains nothing: the kernel's own buffer grows with the path's
+  /// bandwidth × delay, and ours has only to refill it before it runs dry.
+  private static let largestHighMark = 1 << 20
+  private static let largestRead = 256 << 10
+
+  /// - Parameter buffer: most bytes that may wait in one stream, per direction.
+  init(buffer: Int) {
+    let high = min(max(buffer / 2, 4096), TCPSocket.largestHighMark)
+    waterMark = .init(low: high / 2, high: high)
+    readSize = min(max(buffer / 8, 2048), TCPSocket.largestRead)
+  }
+
+  /// Connects to one address; fails at the deadline.
+  ///
+  /// - Parameter prepare: adds handlers before the channel is active.
+  func connect(
+    to address: SocketAddress,
+    deadline: NIODeadline,
+    on loop: any EventLoop,
+    prepare: @escaping @Sendable (any Channel) -> EventLoopFuture<Void> = {
+      $0.eventLoop.makeSucceededVoidFuture()
+    }
+  ) -> EventLoopFuture<any Channel> {
+    ClientBootstrap(group: loop)
+      .connectTimeout(max(deadline - .now(), .milliseconds(1)))
+      .channelOption(.autoRead, value: false)
+      .channelOption(.allowRemoteHalfClosure, value: true)
+      .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+      .channelOption(.socketOption(.so_keepalive), value: 1)
+      .channelOption(.writeBufferWaterMark, value: waterMark)
+      .channelOption(.maxMessagesPerRead, value: TCPSocket.readsPerBatch)
+      .channelOption(.recvAllocator, value: allocator)
+      .channelInitializer(prepare)
+      .connect(to: address)
+  }
+
+  /// A bootstrap for a listening socket whose accepted streams are set up like ours.
+  func server(
+    loops: any EventLoopGroup,
+    accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+  ) -> ServerBootstrap {
+    ServerBootstrap(group: loops)
+      .serverChannelOption(.backlog, value: 1024)
+      .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+      .serverChannelInitializer { channel in
+        // Without it, running out of descriptors makes the loop spin on accept.
+        channel.eventLoop.makeCompletedFuture {
+          try channel.pipeline.syncOperations.addHandler(AcceptBackoffHandler())
+        }
+      }
+      .childChannelOption(.autoRead, value: false)
+      .childChannelOption(.allowRemoteHalfClosure, value: true)
+      .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+      .childChannelOption(.socketOption(.so_keepalive), value: 1)
+      .childChannelOption(.writeBufferWaterMark, value: waterMark)
+      .childChannelOption(.maxMessagesPerRead, value: TCPSocket.readsPerBatch)
+      .childChannelOption(.recvAllocator, value: allocator)
+      .childChannelInitializer(accept)
+  }
+
+  /// Small reads first: most connections never need more, and their buffers are what idle ones cost.
+  private var allocator: AdaptiveRecvByteBufferAllocator {
+    AdaptiveRecvByteBufferAllocator(minimum: 1024, initial: min(readSize, 16 << 10), maximum: readSize)
+  }
+}

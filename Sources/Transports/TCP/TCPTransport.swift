@@ -1,0 +1,55 @@
+import MagicalaneCore
+import NIOCore
+
+/// Streams over plain TCP: straight to the target, or through a server that takes CONNECT requests.
+public struct TCPTransport: TunnelTransport {
+  public typealias Listener = TCPListener
+
+  /// The keys of its config entry.
+  public struct Options: Decodable, Sendable {
+    /// The tunnel's server; without one the transport connects to the target itself.
+    public var server: Target?
+
+    public init(server: Target? = nil) {
+      self.server = server
+    }
+  }
+
+  public static let type = "tcp"
+  public let credentials: Credentials?
+  private let server: Target?
+  private let resolver: NameResolver
+  private let socket: TCPSocket
+
+  /// Never throws; opens nothing.
+  public init(options: Options, context: TransportContext) throws {
+    server = options.server
+    credentials = context.credentials
+    resolver = context.resolver
+    socket = TCPSocket(buffer: context.buffer)
+  }
+
+  public func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
+    guard server == nil else { return connectThroughServer(request, on: loop) }
+    return open(request.target, policy: request.policy, deadline: request.deadline, on: loop)
+  }
+
+  public func openStream(deadline: NIODeadline, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
+    guard let server else {
+      return loop.makeFailedFuture(OpenError(.failed, "this transport has no server"))
+    }
+    return open(server, policy: .unrestricted, deadline: deadline, on: loop)
+  }
+
+  private func open(
+    _ target: Target,
+    policy: AddressPolicy,
+    deadline: NIODeadline,
+    on loop: any EventLoop
+  ) -> EventLoopFuture<any Channel> {
+    let socket = socket
+    return resolver.open(target, policy: policy, deadline: deadline, on: loop) { address in
+      socket.connect(to: address, deadline: deadline, on: loop)
+    }
+  }
+}
