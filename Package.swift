@@ -61,16 +61,17 @@ let package = Package(
     .target(
       name: "MagicalaneCommand",
       dependencies: [
-        "MagicalaneCore", "MagicalaneTransports",
+        "MagicalaneCore", "MagicalaneFrontends", "MagicalaneTransports",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "UnixSignals", package: "swift-service-lifecycle"),
       ],
       path: "Sources/Command"
     ),
     .executableTarget(
       name: "magicalane",
-      dependencies: ["MagicalaneCommand", "MagicalaneCore", "MagicalaneFrontends", "MagicalaneTransports"],
+      dependencies: ["MagicalaneCommand"],
       path: "Sources/magicalane"
     ),
     .testTarget(

@@ -1,0 +1,14 @@
+import MagicalaneCore
+import MagicalaneFrontends
+import MagicalaneTransports
+
+extension Registry {
+  /// The plugins that come with magicalane; the only list of them.
+  public static var standard: Registry {
+    var registry = Registry()
+    registry.register(SOCKS5Frontend.self)
+    registry.register(HTTPConnectFrontend.self)
+    registry.register(TCPTransport.self)
+    return registry
+  }
+}
