@@ -1,6 +1,6 @@
 import Yams
 
-/// Reads YAML text into `ConfigValue`s; the only file that knows the YAML library.
+/// Reads YAML text into `ConfigValue`s; beside `RepeatedKeys` the only place that knows the YAML library.
 ///
 /// A file may be hostile: depth and the number of values, aliases followed, are bounded.
 struct ConfigDocument {
@@ -10,6 +10,8 @@ struct ConfigDocument {
   private let lines: [Substring]
   private let environment: [String: String]
   private let findings: ConfigFindings
+  private var repeatedKeys = RepeatedKeys()
+  private var repetitions: [(path: [String], first: SourcePosition, second: SourcePosition)] = []
   private var values = 0
   private var faults: [(fault: Substitution.Fault, scalar: SourcePosition, path: [String])] = []
 
@@ -19,12 +21,13 @@ struct ConfigDocument {
   static func read(_ text: String, environment: [String: String], into findings: ConfigFindings)
     -> ConfigValue?
   {
+    let text = text.unicodeScalars.first == "\u{FEFF}" ? String(text.unicodeScalars.dropFirst()) : text
     do {
       var document = ConfigDocument(text, environment, findings)
-      if let node = try Yams.compose(yaml: text, .basic) {
+      if let node = try document.repeatedKeys.compose(text) {
         findings.root = try document.convert(node, path: [])
       }
-      document.reportFaults()
+      document.reportRest()
       return findings.root
     } catch let problem as ConfigProblem {
       findings.report(problem)
@@ -41,7 +44,12 @@ struct ConfigDocument {
   }
 
   /// Last of all, for what a message calls an entry is known once the whole file is read.
-  private func reportFaults() {
+  private func reportRest() {
+    for (path, first, second) in repetitions {
+      let place = "\(findings.file):\(first.line):\(first.column)"
+      let message = "\(findings.name(of: path)): the key is given twice, first at \(place)"
+      findings.report(findings.problem(message, at: second, path: path))
+    }
     for (fault, scalar, path) in faults {
       report(fault, in: scalar, path)
     }
@@ -81,15 +89,18 @@ struct ConfigDocument {
     var members: [ConfigValue.Member] = []
     var merged: [ConfigValue.Member] = []
     for (key, node) in mapping {
-      guard let name = key.scalar else {
+      guard let scalar = key.scalar else {
         findings.report("a key must be a single word", at: SourcePosition(key), path: path)
         continue
       }
-      let value = try convert(node, path: path + [name.string])
-      if name.string == "<<", name.style == .plain {
+      let name = repeatedKeys.originals[scalar.string] ?? scalar.string
+      let value = try convert(node, path: path + [name])
+      if name == "<<", scalar.style == .plain {
         merged += mergeable(value, path)
+      } else if let first = members.first(where: { $0.key == name }) {
+        repetitions.append((path + [name], first.position, SourcePosition(key)))
       } else {
-        members.append(.init(key: name.string, position: SourcePosition(key), value: value))
+        members.append(.init(key: name, position: SourcePosition(key), value: value))
       }
     }
     for member in merged where !members.contains(where: { $0.key == member.key }) {
@@ -172,10 +183,12 @@ extension ConfigDocument {
     var position = SourcePosition.start
     let message: String
     switch error as? YamlError {
-    case .scanner(let context, let problem, let mark, _), .parser(let context, let problem, let mark, _),
-      .composer(let context, let problem, let mark, _):
+    case .scanner(let context, let problem, let mark, _), .parser(let context, let problem, let mark, _):
       position = SourcePosition(line: mark.line, column: mark.column)
-      message = "not valid YAML: \(problem)\(context.map { " \($0.text)" } ?? "")"
+      message = "not valid YAML: \(problem)\(context.map { " \($0.text)" } ?? "")\(hint(position, text))"
+    case .composer(let context, let problem, let mark, _):
+      position = SourcePosition(line: mark.line, column: mark.column)
+      message = "not valid YAML: \(context.map { "\($0.text) " } ?? "")\(problem)"
     case .reader(let problem, let offset, _, _):
       position = SourcePosition(offset: offset ?? 0, in: text)
       message = "not valid YAML: \(problem)"
@@ -186,6 +199,15 @@ extension ConfigDocument {
       message = "not valid YAML: \(error)"
     }
     return ConfigProblem(file: file, line: position.line, column: position.column, message: message)
+  }
+
+  /// For the mistake that this file format invites: in a flow mapping, YAML takes the brace of `${` for its own.
+  private static func hint(_ position: SourcePosition, _ text: String) -> String {
+    let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+    guard lines.indices.contains(position.line - 1), lines[position.line - 1].contains("${") else {
+      return ""
+    }
+    return "; inside { } and [ ], \"${NAME}\" needs quotes"
   }
 }
 

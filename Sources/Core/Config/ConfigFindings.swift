@@ -109,6 +109,7 @@ final class ConfigFindings {
     switch (entry, rest.dottedPath) {
     case (nil, ""): return "the file"
     case (nil, let key): return "'\(key)'"
+    case (_?, _) where path.count == 1: return "'\(path[0])'"
     case (let entry?, ""): return entry
     case (let entry?, let key): return "'\(key)' in \(entry)"
     }

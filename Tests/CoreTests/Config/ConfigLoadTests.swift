@@ -1,8 +1,9 @@
 import Logging
-import MagicalaneCore
 import NIOCore
 import NIOEmbedded
 import Testing
+
+@testable import MagicalaneCore
 
 @Suite struct ConfigLoadTests {
   static let client = """
@@ -96,7 +97,8 @@ import Testing
       """
       {"frontends": [{"name": "f", "type": "http", "listen": "tcp://127.0.0.1:1", "open": true, "buffer": 65536}],
       \t"limits": {"sessions": 5}}
-      """)
+      """
+    )
     #expect(config.frontends.map(\.buffer) == [65536])
     #expect(config.limits.sessions == 5)
   }
@@ -117,7 +119,8 @@ import Testing
       transports:
         - {name: c, type: tcp}
         - {name: d, type: tcp, buffer: 100000, connect_timeout: 9s}
-      """)
+      """
+    )
     #expect(config.limits.sessions == 7)
     #expect(config.limits.drainTimeout == .minutes(1))
     #expect(config.frontends.map(\.buffer) == [65536, 1 << 30])
@@ -133,7 +136,12 @@ import Testing
   }
 
   @Test func `without a tcp transport there is no direct`() throws {
-    let config = try Configuration.load(text: "log: {}", file: "m.yaml", registry: Registry(), environment: [:])
+    let config = try Configuration.load(
+      text: "log: {}",
+      file: "m.yaml",
+      registry: Registry(),
+      environment: [:]
+    )
     #expect(config.transports.isEmpty)
   }
 
@@ -151,7 +159,8 @@ import Testing
         - {<<: *base, name: b, listen: "tcp://127.0.0.1:2"}
         - {<<: [{idle_timeout: 1s}, *base], name: c, listen: "tcp://127.0.0.1:3"}
       limits: {drain_timeout: *t}
-      """)
+      """
+    )
     #expect(config.frontends.map(\.name) == ["a", "b", "c"])
     #expect(config.frontends.map(\.type) == ["http", "http", "http"])
     #expect(config.frontends.map(\.idleTimeout) == [.seconds(7), .seconds(7), .seconds(1)])
@@ -176,7 +185,8 @@ import Testing
           hops: ["a:1", "[::1]:2"]
           labels: {camelCase: 1, snake_case: 2}
           inner: {depth: 255, label: x}
-      """)
+      """
+    )
     let options = try #require(try config.transports[0].makeTransport(.fake()) as? FakePipe).options
     #expect(options.path == "007")
     #expect(options.mode == .slow)
@@ -201,7 +211,8 @@ import Testing
         - {name: f, type: http, listen: "tcp://127.0.0.1:2", users: [{name: u, password: b}]}
       transports:
         - {name: t, type: tcp, user: u, password: c}
-      """)
+      """
+    )
     let expected: Set = [
       ["admin", "token"], ["frontends", "0", "users", "0", "password"], ["transports", "0", "password"],
     ]
@@ -211,7 +222,9 @@ import Testing
 
 @Suite struct ConfigFingerprintTests {
   @Test func `two ways to write an entry have one fingerprint`() throws {
-    let one = try config("transports: [{name: t, type: pipe, path: 'x', mode: fast, buffer: 1MiB, inner: {depth: 1, label: a}}]")
+    let one = try config(
+      "transports: [{name: t, type: pipe, path: 'x', mode: fast, buffer: 1MiB, inner: {depth: 1, label: a}}]"
+    )
     let other = try config(
       """
       limits: {buffer: 1024KiB}
@@ -223,14 +236,17 @@ import Testing
           mode: "fast"
           retries: ~
           name: t
-      """, ["X": "x"])
+      """,
+      ["X": "x"]
+    )
     #expect(one.transports[0].fingerprint == other.transports[0].fingerprint)
   }
 
   @Test(arguments: [
     "name: u, type: pipe, path: x", "name: t, type: tcp", "name: t, type: pipe, path: y",
     "name: t, type: pipe, path: x, buffer: 1MiB", "name: t, type: pipe, path: x, connect_timeout: 1s",
-    "name: t, type: pipe, path: x, user: a, password: b", "name: t, type: pipe, path: x, user: a, password: c",
+    "name: t, type: pipe, path: x, user: a, password: b",
+    "name: t, type: pipe, path: x, user: a, password: c",
     "name: t, type: pipe, path: x, hops: ['a:1']",
   ])
   func `a transport that differs has another fingerprint`(entry: String) throws {
@@ -258,8 +274,14 @@ extension TransportContext {
   static func fake() -> TransportContext {
     let loop = EmbeddedEventLoop()
     return TransportContext(
-      name: "t", logger: Logger(label: "test"), loops: loop, resolver: NameResolver(), credentials: nil,
-      buffer: 65536, directory: ".")
+      name: "t",
+      logger: Logger(label: "test"),
+      loops: loop,
+      resolver: NameResolver(threads: 1),
+      credentials: nil,
+      buffer: 65536,
+      directory: "."
+    )
   }
 }
 
@@ -267,7 +289,13 @@ extension ListenContext {
   static func fake(_ address: ListenAddress) -> ListenContext {
     let loop = EmbeddedEventLoop()
     return ListenContext(
-      name: "f", address: address, logger: Logger(label: "test"), loops: loop, resolver: NameResolver(),
-      buffer: 65536, directory: ".")
+      name: "f",
+      address: address,
+      logger: Logger(label: "test"),
+      loops: loop,
+      resolver: NameResolver(threads: 1),
+      buffer: 65536,
+      directory: "."
+    )
   }
 }

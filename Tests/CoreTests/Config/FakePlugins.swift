@@ -13,7 +13,9 @@ struct FakeTCP: Transport {
   var options: Options
 
   init(options: Options, context: TransportContext) { self.options = options }
-  func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> { refuse(loop) }
+  func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
+    refuse(loop)
+  }
 }
 
 struct FakeTLS: Transport {
@@ -22,7 +24,9 @@ struct FakeTLS: Transport {
   static let type = "tls"
 
   init(options: Options, context: TransportContext) throws { try options.check() }
-  func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> { refuse(loop) }
+  func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
+    refuse(loop)
+  }
 }
 
 struct FakeQUIC: Transport {
@@ -31,7 +35,9 @@ struct FakeQUIC: Transport {
   static let type = "quic"
 
   init(options: Options, context: TransportContext) throws { try options.check() }
-  func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> { refuse(loop) }
+  func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
+    refuse(loop)
+  }
 }
 
 /// Connects only, and holds a value of each kind that the decoder knows.
@@ -59,7 +65,9 @@ struct FakePipe: Transport {
   var options: Options
 
   init(options: Options, context: TransportContext) { self.options = options }
-  func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> { refuse(loop) }
+  func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
+    refuse(loop)
+  }
 }
 
 struct TunnelOptions: Decodable, Sendable {
@@ -81,7 +89,8 @@ struct TunnelOptions: Decodable, Sendable {
 
 struct FakePlainListener: TransportListener {
   init(options: NoOptions, context: ListenContext) {}
-  func bind(accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>) async throws -> ListenAddress {
+  func bind(accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>) async throws -> ListenAddress
+  {
     throw PluginError("a fake")
   }
   func stopAccepting() async {}
@@ -102,7 +111,8 @@ struct FakeTLSListener: TransportListener {
       throw PluginError("cannot read missing.pem", at: ["tls", "certificate"])
     }
   }
-  func bind(accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>) async throws -> ListenAddress {
+  func bind(accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>) async throws -> ListenAddress
+  {
     throw PluginError("a fake")
   }
   func stopAccepting() async {}
