@@ -6,8 +6,8 @@ import NIOCore
 /// go on after it. This handler keeps those bytes, and an end of input or an error behind them, until the
 /// first `read()` comes from downstream. It answers that read with what it kept, in order, and removes itself.
 ///
-///     holding ── read() ──► delivering ──► passing (and removed)
-///        └── channelInactive: delivers unasked, for there will be no other time
+///     holding ── read() ──► delivering ──► passing, and removed at once
+///        └── channelInactive ──► delivering unasked, for there will be no other time ──► passing
 ///
 /// All calls on the channel's event loop.
 package final class ReplayHandler: ChannelDuplexHandler, RemovableChannelHandler {
@@ -18,7 +18,7 @@ package final class ReplayHandler: ChannelDuplexHandler, RemovableChannelHandler
 
   private enum State {
     case holding
-    case delivering(asksForMore: Bool)
+    case delivering
     case passing
   }
 
@@ -26,6 +26,9 @@ package final class ReplayHandler: ChannelDuplexHandler, RemovableChannelHandler
   private var bytes: ByteBuffer
   private var isInputClosed: Bool
   private var error: (any Error)?
+  /// A read that came during the delivery, still to be passed on.
+  private var asksForMore = false
+  private var isInactive = false
 
   /// - Parameters:
   ///   - bytes: what the handshake read and did not use.
@@ -37,12 +40,12 @@ package final class ReplayHandler: ChannelDuplexHandler, RemovableChannelHandler
 
   package func read(context: ChannelHandlerContext) {
     switch state {
-    case .holding where bytes.readableBytes == 0 && !isInputClosed && error == nil:
-      deliver(context, thenRead: true)
     case .holding:
-      deliver(context, thenRead: false)
+      let isEmpty = bytes.readableBytes == 0 && !isInputClosed && error == nil
+      deliver(context, thenRead: isEmpty)
+      context.pipeline.syncOperations.removeHandler(context: context, promise: nil)
     case .delivering:
-      state = .delivering(asksForMore: true)
+      asksForMore = true
     case .passing:
       context.read()
     }
@@ -77,13 +80,18 @@ package final class ReplayHandler: ChannelDuplexHandler, RemovableChannelHandler
   }
 
   package func channelInactive(context: ChannelHandlerContext) {
-    if case .holding = state { deliver(context, thenRead: false) }
-    context.fireChannelInactive()
+    isInactive = true
+    switch state {
+    case .holding: deliver(context, thenRead: false)
+    case .delivering: ()
+    case .passing: context.fireChannelInactive()
+    }
   }
 
   /// Passes on what is held. Whatever arrives or is asked for meanwhile waits for its turn behind it.
   private func deliver(_ context: ChannelHandlerContext, thenRead: Bool) {
-    state = .delivering(asksForMore: thenRead)
+    state = .delivering
+    asksForMore = thenRead
     while bytes.readableBytes > 0 {
       let batch = bytes
       bytes = ByteBuffer()
@@ -92,15 +100,11 @@ package final class ReplayHandler: ChannelDuplexHandler, RemovableChannelHandler
     }
     if isInputClosed { context.fireUserInboundEventTriggered(ChannelEvent.inputClosed) }
     if let error { context.fireErrorCaught(error) }
-    leave(context)
-  }
-
-  private func leave(_ context: ChannelHandlerContext) {
-    if case .delivering(asksForMore: true) = state {
-      state = .passing
+    state = .passing
+    if isInactive {
+      context.fireChannelInactive()
+    } else if asksForMore {
       context.read()
     }
-    state = .passing
-    context.pipeline.syncOperations.removeHandler(context: context, promise: nil)
   }
 }

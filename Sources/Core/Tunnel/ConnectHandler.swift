@@ -55,14 +55,11 @@ final class ConnectHandler: ChannelInboundHandler, RemovableChannelHandler {
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     guard case .waiting = state else { return }
-    var bytes = unwrapInboundIn(data)
-    received.writeBuffer(&bytes)
+    received.writeImmutableBuffer(unwrapInboundIn(data))
     do {
       if try exchange.receive(&received) { succeed(context) }
-    } catch  where error.kind == .protocolViolation {
-      abort(context, error)
     } catch {
-      fail(context, error)
+      error.kind == .protocolViolation ? abort(context, error) : fail(context, error)
     }
   }
 

@@ -27,13 +27,13 @@ extension ProxyStatus: CustomStringConvertible {
     var text = proxy
     if let error { text += "; error=\(error)" }
     if let cause { text += "; cause=\(cause)" }
-    if let details { text += "; details=\(quoted(details.prefix(Self.detailsLimit)))" }
+    if let details { text += "; details=\(quoted(details.unicodeScalars.prefix(Self.detailsLimit)))" }
     return text
   }
 }
 
-private func quoted(_ text: some StringProtocol) -> String {
-  let inside = text.unicodeScalars.map { scalar in
+private func quoted(_ text: Substring.UnicodeScalarView) -> String {
+  let inside = text.map { scalar in
     switch scalar {
     case "\"", "\\": "\\\(scalar)"
     case " "..."~": "\(scalar)"
