@@ -104,10 +104,12 @@ final class ConnectHandler: ChannelInboundHandler, RemovableChannelHandler {
     opened.fail(error)
   }
 
+  /// As `fail`, for a server that may still be busy with the request: it sees an error.
   private func abort(_ context: ChannelHandlerContext, _ error: OpenError) {
     if case .done = state { return }
-    context.triggerUserOutboundEvent(StreamAbort(reason: error.message), promise: nil)
-    fail(context, error)
+    finish()
+    context.channel.abort(reason: error.message)
+    opened.fail(error)
   }
 
   private func finish() {

@@ -133,7 +133,7 @@ struct SOCKS5Handshake: FrontendHandshake {
     case 4:
       return refuse(ByteBuffer(bytes: [0, 0x5b, 0, 0, 0, 0, 0, 0]), "SOCKS4, where SOCKS5 is spoken")
     case UInt8(ascii: "A")...UInt8(ascii: "Z"):
-      let fault = HTTPConnectFault.badRequest("HTTP, where SOCKS5 is spoken")
+      let fault = HTTPConnectFault.badRequest("an HTTP request to a SOCKS5 proxy, which does not speak HTTP")
       return refuse(fault.response.bytes, fault.reason)
     case 0x16:
       return refuse(nil, "TLS, where SOCKS5 is spoken")
