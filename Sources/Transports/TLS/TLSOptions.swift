@@ -62,9 +62,9 @@ struct OneOrMore: Decodable, Sendable {
   init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
     do {
-      values = try container.decode([String].self)
-    } catch DecodingError.typeMismatch {
       values = [try container.decode(String.self)]
+    } catch DecodingError.typeMismatch {
+      values = try container.decode([String].self)
     }
   }
 }

@@ -1,0 +1,48 @@
+import MagicalaneCore
+import NIOCore
+
+/// Accepts streams over TLS 1.3.
+public struct TLSListener: TransportListener {
+  /// The keys of its frontend's config entry.
+  public struct Options: Decodable, Sendable {
+    var tls: TLSServerOptions
+  }
+
+  private let sockets: ListeningSockets
+  private let credentials: TLSServerCredentials
+
+  /// - Throws: `PluginError` that names the key, and the file, at fault.
+  public init(options: Options, context: ListenContext) throws {
+    sockets = try ListeningSockets(context)
+    credentials = try TLSServerCredentials(options: options.tls, directory: context.directory)
+  }
+
+  /// Streams are handed over before their handshake, which runs by itself and fails by `errorCaught`.
+  ///
+  /// - Throws: `PluginError` that names the address and what is wrong with it.
+  public func bind(
+    accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+  ) async throws -> ListenAddress {
+    let credentials = credentials
+    return try await sockets.bind { channel in
+      do {
+        let session = try TLSSession(
+          .server(credentials),
+          applicationProtocol: TLSTransport.applicationProtocol
+        )
+        try channel.pipeline.syncOperations.addHandler(GnuTLSHandler(session))
+      } catch {
+        return channel.eventLoop.makeFailedFuture(error)
+      }
+      return accept(channel)
+    }
+  }
+
+  public func stopAccepting() async {
+    await sockets.stopAccepting()
+  }
+
+  public func close() async {
+    await sockets.close()
+  }
+}
