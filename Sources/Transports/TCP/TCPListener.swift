@@ -17,10 +17,12 @@ public struct TCPListener: TransportListener {
     try await sockets.bind(accept: accept)
   }
 
+  /// Closes the listening sockets; accepted streams go on.
   public func stopAccepting() async {
     await sockets.stopAccepting()
   }
 
+  /// Closes the listening sockets and all accepted streams.
   public func close() async {
     await sockets.close()
   }

@@ -3,6 +3,7 @@ import NIOCore
 
 /// Streams over plain TCP: straight to the target, or through a server that takes CONNECT requests.
 public struct TCPTransport: TunnelTransport {
+  /// The end that accepts.
   public typealias Listener = TCPListener
 
   /// The keys of its config entry.
@@ -10,12 +11,15 @@ public struct TCPTransport: TunnelTransport {
     /// The tunnel's server; without one the transport connects to the target itself.
     public var server: Target?
 
+    /// Options as the config would hold them.
     public init(server: Target? = nil) {
       self.server = server
     }
   }
 
+  /// The name in the config.
   public static let type = "tcp"
+  /// What the tunnel's server is told; of no use without a server.
   public let credentials: Credentials?
   private let server: Target?
   private let resolver: NameResolver
@@ -29,11 +33,13 @@ public struct TCPTransport: TunnelTransport {
     socket = TCPSocket(buffer: context.buffer)
   }
 
+  /// Connects to the target, or to the server that is then asked for it; see `Transport`.
   public func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
     guard server == nil else { return connectThroughServer(request, on: loop) }
     return open(request.target, policy: request.policy, deadline: request.deadline, on: loop)
   }
 
+  /// Connects to the server; see `TunnelTransport`.
   public func openStream(deadline: NIODeadline, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
     guard let server else {
       return loop.makeFailedFuture(OpenError(.failed, "this transport has no server"))

@@ -7,14 +7,14 @@ import MagicalaneCore
   import Musl
 #endif
 
-/// A server certificate that no authority signed, with its key: enough where clients pin it or trust it by
-/// name.
+/// A certificate that no authority signed, with its key: enough where the other end pins it or trusts it by
+/// name. It serves at either end of TLS.
 public struct SelfSignedCertificate: Sendable {
   /// The certificate: ECDSA on P-256, valid for the hosts that it was made for.
   public let certificatePEM: String
   /// Its private key, PKCS #8. A secret.
   public let keyPEM: String
-  /// What a client puts under `pin_sha256:`, base64.
+  /// What the other end puts under `pin_sha256:`, base64.
   public let pinSHA256: String
 
   /// Makes a new key and a certificate for it.
@@ -186,7 +186,9 @@ private final class Certificate {
     try GnuTLSFailure.check(gnutls_x509_crt_set_key(handle, key.handle))
     try GnuTLSFailure.check(gnutls_x509_crt_set_basic_constraints(handle, 0, -1))
     try GnuTLSFailure.check(gnutls_x509_crt_set_key_usage(handle, CUnsignedInt(GNUTLS_KEY_DIGITAL_SIGNATURE)))
-    try GnuTLSFailure.check(gnutls_x509_crt_set_key_purpose_oid(handle, GNUTLS_KP_TLS_WWW_SERVER, 0))
+    for purpose in [GNUTLS_KP_TLS_WWW_SERVER, GNUTLS_KP_TLS_WWW_CLIENT] {
+      try GnuTLSFailure.check(gnutls_x509_crt_set_key_purpose_oid(handle, purpose, 0))
+    }
     try GnuTLSFailure.check(gnutls_x509_crt_sign2(handle, handle, key.handle, GNUTLS_DIG_SHA256, 0))
   }
 

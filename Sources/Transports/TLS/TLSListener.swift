@@ -38,10 +38,12 @@ public struct TLSListener: TransportListener {
     }
   }
 
+  /// Closes the listening sockets; accepted streams go on.
   public func stopAccepting() async {
     await sockets.stopAccepting()
   }
 
+  /// Closes the listening sockets and all accepted streams.
   public func close() async {
     await sockets.close()
   }

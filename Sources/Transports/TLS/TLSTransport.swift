@@ -3,6 +3,7 @@ import NIOCore
 
 /// Streams over TLS 1.3 to a tunnel's server: TCP plus one handler.
 public struct TLSTransport: TunnelTransport {
+  /// The end that accepts.
   public typealias Listener = TLSListener
 
   /// The keys of its config entry.
@@ -11,10 +12,12 @@ public struct TLSTransport: TunnelTransport {
     var tls: TLSClientOptions?
   }
 
+  /// The name in the config.
   public static let type = "tls"
   /// On TLS a tunnel's stream is an ordinary HTTP/1.1 connection (RFC 7301 §6).
   static let applicationProtocol = "http/1.1"
 
+  /// What the server is told.
   public let credentials: Credentials?
   private let server: Target
   private let resolver: NameResolver
