@@ -1,0 +1,241 @@
+import CNgtcp2
+import NIOCore
+
+/// Packets for one destination, all of one size but the last, which may be shorter: what the kernel splits
+/// again (UDP_SEGMENT), or a plain datagram where there is one.
+struct DatagramBatch {
+  var bytes: ByteBuffer
+  /// Size of each packet.
+  var segmentSize: Int
+  var remote: SocketAddress
+  /// ECN bits (RFC 3168 §5).
+  var ecn: UInt8
+}
+
+/// What a connection needs to write packets, and must not move or be copied.
+final class QUICPacketOutput {
+  /// Most packets in a batch: the kernel's limit for UDP_SEGMENT.
+  static let maxPackets = 64
+  /// Most bytes in a batch: the largest UDP payload over IPv4.
+  static let maxBytes = 65_507
+
+  /// Path and address of the packet just written.
+  fileprivate let path = QUICPath()
+  /// The path that `remote` belongs to.
+  fileprivate let knownPath = QUICPath()
+  fileprivate var remote: SocketAddress
+  /// Owned, freed in `deinit`.
+  fileprivate let vectors = UnsafeMutableBufferPointer<ngtcp2_vec>.allocate(capacity: 16)
+  /// Owned, freed in `deinit`. ngtcp2 wants the same one until a packet is complete.
+  fileprivate let info = UnsafeMutablePointer<ngtcp2_pkt_info>.allocate(capacity: 1)
+  /// A packet that did not fit the batch it came up in; it starts the next one.
+  fileprivate var leftOver: (bytes: [UInt8], remote: SocketAddress, ecn: UInt8)?
+  /// Bytes that may still be sent before the next pause.
+  fileprivate var burstLeft = 0
+
+  init(remote: SocketAddress) {
+    self.remote = remote
+    vectors.initialize(repeating: ngtcp2_vec())
+    info.initialize(to: ngtcp2_pkt_info())
+  }
+
+  deinit {
+    vectors.deallocate()
+    info.deallocate()
+  }
+
+  fileprivate func currentRemote() -> SocketAddress {
+    if !path.equals(knownPath), let remote = path.remote {
+      knownPath.copy(from: path)
+      self.remote = remote
+    }
+    return remote
+  }
+}
+
+extension QUICConnection {
+  /// Starts a burst: what may be sent without a pause. `nextBatch` then yields it.
+  func beginBurst() {
+    output.burstLeft = isOpen ? ngtcp2_conn_get_send_quantum(conn) : Int.max
+  }
+
+  /// Ends a burst, so that pacing counts from now on (RFC 9002 §7.7).
+  ///
+  /// - Returns: whether the burst was used up, so that there may be more to send at once.
+  func endBurst(now: UInt64) -> Bool {
+    guard isOpen else { return false }
+    ngtcp2_conn_update_pkt_tx_time(conn, now)
+    return output.burstLeft <= 0
+  }
+
+  /// Fills `buffer` with the next packets of this burst.
+  ///
+  /// - Parameter buffer: empty, and given back in the batch.
+  /// - Returns: nil where nothing may be sent now.
+  func nextBatch(into buffer: ByteBuffer, now: UInt64) -> DatagramBatch? {
+    guard isOpen else { return closeBatch(buffer) }
+    guard output.burstLeft > 0 else { return nil }
+    var batch = DatagramBatch(bytes: buffer, segmentSize: 0, remote: output.remote, ecn: 0)
+    batch.bytes.writeWithUnsafeMutableBytes(minimumWritableBytes: QUICPacketOutput.maxBytes) { target in
+      var filling = BatchFilling(target)
+      fill(&filling, now: now)
+      batch.segmentSize = filling.segmentSize
+      batch.remote = filling.remote ?? batch.remote
+      batch.ecn = filling.ecn
+      return filling.used
+    }
+    output.burstLeft -= batch.bytes.readableBytes
+    // The connection may have failed while it wrote.
+    if batch.bytes.readableBytes == 0 { return isOpen ? nil : closeBatch(batch.bytes) }
+    return batch
+  }
+
+  private func closeBatch(_ buffer: ByteBuffer) -> DatagramBatch? {
+    guard isClosePacketDue else { return nil }
+    isClosePacketDue = false
+    var bytes = buffer
+    bytes.writeBytes(closePacket)
+    return DatagramBatch(bytes: bytes, segmentSize: closePacket.count, remote: output.remote, ecn: 0)
+  }
+
+  private func fill(_ filling: inout BatchFilling, now: UInt64) {
+    if let packet = output.leftOver {
+      output.leftOver = nil
+      filling.take(packet.bytes, packet.remote, packet.ecn)
+    }
+    let largest = ngtcp2_conn_get_max_tx_udp_payload_size(conn)
+    let usual = ngtcp2_conn_get_path_max_tx_udp_payload_size(conn)
+    while filling.hasRoom(for: largest, usual: usual), filling.used < output.burstLeft {
+      guard let place = filling.next else { return }
+      let count = writePacket(place, largest, now: now)
+      guard count > 0 else { return }
+      let (remote, ecn) = (output.currentRemote(), UInt8(truncatingIfNeeded: output.info.pointee.ecn))
+      guard filling.accepts(count, remote, ecn, usual: usual) else {
+        output.leftOver = (Array(UnsafeBufferPointer(start: place, count: count)), remote, ecn)
+        return
+      }
+      filling.add(count, remote, ecn)
+    }
+  }
+
+  /// Writes one packet, with the bytes of as many streams as fit.
+  ///
+  /// - Returns: its size; 0 where nothing may be sent now.
+  private func writePacket(_ target: UnsafeMutablePointer<UInt8>, _ size: Int, now: UInt64) -> Int {
+    while true {
+      let stream = nextTurn()
+      var flags = UInt32(NGTCP2_WRITE_STREAM_FLAG_MORE)
+      var (vectors, bytes) = (0, 0)
+      if let stream {
+        (vectors, bytes) = stream.output.fill(output.vectors, limit: 2 * size)
+        if stream.isFinishing && bytes == stream.output.unsent {
+          flags |= UInt32(NGTCP2_WRITE_STREAM_FLAG_FIN)
+        }
+      }
+      var accepted: ngtcp2_ssize = -1
+      let written = shim_conn_writev_stream(
+        conn,
+        output.path.pointer,
+        output.info,
+        target,
+        size,
+        &accepted,
+        flags,
+        stream?.id ?? -1,
+        output.vectors.baseAddress,
+        vectors,
+        now
+      )
+      if let stream, accepted >= 0 {
+        sent(accepted, of: bytes, withFin: flags & UInt32(NGTCP2_WRITE_STREAM_FLAG_FIN) != 0, on: stream)
+      }
+      if written >= 0 { return written }
+      switch CInt(written) {
+      case NGTCP2_ERR_WRITE_MORE: continue
+      case NGTCP2_ERR_STREAM_DATA_BLOCKED: skipTurn()
+      case NGTCP2_ERR_STREAM_SHUT_WR, NGTCP2_ERR_STREAM_NOT_FOUND:
+        stream?.isOutputDead = true
+        skipTurn()
+      default:
+        failed(CInt(written), now: now)
+        return 0
+      }
+    }
+  }
+
+  private func sent(_ count: Int, of offered: Int, withFin: Bool, on stream: QUICStream) {
+    stream.output.sent(count)
+    if withFin && count == offered { stream.isFinSent = true }
+    turnLeft -= count
+    if turnLeft <= 0 || !stream.wantsToSend {
+      skipTurn()
+      wantsTurn(stream)
+    }
+  }
+
+  /// The stream whose turn it is and that may send: one that only wants to end needs no window.
+  private func nextTurn() -> QUICStream? {
+    while let stream = sendTurns.first {
+      let isBlocked = stream.output.unsent > 0 && ngtcp2_conn_get_max_stream_data_left(conn, stream.id) == 0
+      guard stream.wantsToSend, !isBlocked else {
+        skipTurn()
+        continue
+      }
+      // A full connection window holds everybody up; nobody loses the turn.
+      return stream.output.unsent > 0 && ngtcp2_conn_get_max_data_left(conn) == 0 ? nil : stream
+    }
+    return nil
+  }
+
+  private func skipTurn() {
+    sendTurns.popFirst()?.isQueued = false
+    turnLeft = QUICConnection.turn
+  }
+}
+
+/// A batch while it is filled.
+private struct BatchFilling {
+  private let target: UnsafeMutableRawBufferPointer
+  private(set) var used = 0
+  private(set) var segmentSize = 0
+  private(set) var remote: SocketAddress?
+  private(set) var ecn: UInt8 = 0
+  private var packets = 0
+  private var isComplete = false
+
+  init(_ target: UnsafeMutableRawBufferPointer) {
+    self.target = target
+  }
+
+  /// Where the next packet goes.
+  var next: UnsafeMutablePointer<UInt8>? {
+    target.baseAddress.map { ($0 + used).assumingMemoryBound(to: UInt8.self) }
+  }
+
+  /// - Parameter usual: the size that the path is known to carry; a larger packet probes it and goes alone.
+  func hasRoom(for size: Int, usual: Int) -> Bool {
+    !isComplete && packets < QUICPacketOutput.maxPackets && used + size <= QUICPacketOutput.maxBytes
+      && segmentSize <= usual
+  }
+
+  func accepts(_ count: Int, _ remote: SocketAddress, _ ecn: UInt8, usual: Int) -> Bool {
+    packets == 0 || (count <= segmentSize && ecn == self.ecn && remote == self.remote)
+  }
+
+  mutating func add(_ count: Int, _ remote: SocketAddress, _ ecn: UInt8) {
+    if packets == 0 {
+      segmentSize = count
+      self.remote = remote
+      self.ecn = ecn
+    }
+    packets += 1
+    used += count
+    // A shorter packet can only be the last.
+    isComplete = count < segmentSize
+  }
+
+  mutating func take(_ packet: [UInt8], _ remote: SocketAddress, _ ecn: UInt8) {
+    target.copyBytes(from: packet)
+    add(packet.count, remote, ecn)
+  }
+}

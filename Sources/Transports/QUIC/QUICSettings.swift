@@ -1,0 +1,56 @@
+import CNgtcp2
+import MagicalaneCore
+
+/// The congestion control of a connection's sender (RFC 9002 §7 describes `reno`).
+enum QUICCongestionControl: String, Decodable, Sendable, CaseIterable {
+  case cubic, bbr, bbr2, reno
+
+  var algorithm: ngtcp2_cc_algo {
+    switch self {
+    case .cubic: NGTCP2_CC_ALGO_CUBIC
+    case .bbr: NGTCP2_CC_ALGO_BBR
+    case .bbr2: NGTCP2_CC_ALGO_BBR2
+    case .reno: NGTCP2_CC_ALGO_RENO
+    }
+  }
+}
+
+/// What both ends of a connection can be told. Times are in nanoseconds, as in all of the QUIC engine.
+struct QUICSettings: Sendable {
+  /// The protocol that both ends must agree on (ALPN, RFC 9001 §8.1).
+  static let applicationProtocol = "magicalane/1"
+
+  var congestion = QUICCongestionControl.cubic
+  /// Without a packet from the peer for so long, the connection is over (RFC 9000 §10.1).
+  var idleTimeout: UInt64 = 30_000_000_000
+  /// A PING after so long without a packet of ours; nil for none.
+  var keepAlive: UInt64?
+  var handshakeTimeout: UInt64 = 10_000_000_000
+  /// Streams that the peer may have open at once.
+  var maxStreams = 0
+  var windows = QUICWindows(buffer: 16 << 20)
+}
+
+/// How much a peer may send ahead of what was taken (RFC 9000 §4).
+///
+/// A stream's window is extended when its reader takes bytes, so a slow reader stops its own stream. The
+/// connection's window is extended when bytes arrive, so that streams which nobody reads never use it up:
+/// it bounds what is in flight, and memory is bounded by the number of streams times their window.
+///
+/// Both start small and are doubled by ngtcp2, up to the limit, while they are used up within two round
+/// trips: a stream whose reader is slow never gets a large one.
+struct QUICWindows: Sendable {
+  let initialStream: UInt64
+  let maxStream: UInt64
+  let initialConnection: UInt64
+  let maxConnection: UInt64
+
+  /// - Parameter buffer: most bytes that may wait in one stream, per direction. Three quarters of it are the
+  ///   window; the rest is for what waits behind it, on its way out.
+  init(buffer: Int) {
+    maxStream = UInt64(max(buffer / 4 * 3, 16 << 10))
+    initialStream = min(512 << 10, maxStream)
+    maxConnection = max(2 * maxStream, 1 << 20)
+    initialConnection = min(2 << 20, maxConnection)
+  }
+}

@@ -1,0 +1,69 @@
+import NIOCore
+
+/// What a connection tells the user of one of its streams.
+protocol QUICStreamUser: AnyObject {
+  /// Something about the stream changed: bytes arrived, it ended, or bytes were acknowledged. Called after a
+  /// batch of packets, never from inside ngtcp2.
+  func streamChanged()
+  /// The connection ended; nothing more comes.
+  func connectionLost(_ error: QUICConnectionError)
+}
+
+/// One bidirectional stream of a connection (RFC 9000 §2): what has arrived and what is on its way.
+///
+/// A record that ngtcp2's callbacks fill in; `QUICConnection` alone changes it.
+final class QUICStream {
+  /// RFC 9000 §2.1.
+  let id: Int64
+  /// Who wants to hear of it. The stream holds it until it is closed.
+  var user: (any QUICStreamUser)?
+
+  /// In-order bytes that nobody took yet.
+  var received = ByteBuffer()
+  /// The peer's last byte is in `received`, or was.
+  var isInputFinished = false
+  /// The code of the peer's RESET_STREAM.
+  var resetCode: UInt64?
+  /// The code of the peer's STOP_SENDING.
+  var stopCode: UInt64?
+
+  var output = SendQueue()
+  /// A FIN goes behind the last byte of `output`.
+  var isFinishing = false
+  var isFinSent = false
+  /// RESET_STREAM was sent, or the peer asked for it: nothing more goes out.
+  var isOutputDead = false
+
+  /// Both directions are over and acknowledged; ngtcp2 has forgotten the stream.
+  var isClosed = false
+  /// It stands in the connection's list of streams that changed.
+  var isMarkedChanged = false
+  /// It stands in the connection's queue of streams that want to send.
+  var isQueued = false
+  /// How many bytes the last batch brought: the size of the next buffer.
+  private var lastBatch = 0
+
+  init(id: Int64) {
+    self.id = id
+  }
+
+  /// Whether there is something to send: bytes, or the FIN alone.
+  var wantsToSend: Bool {
+    !isOutputDead && !isFinSent && (output.unsent > 0 || isFinishing)
+  }
+
+  func append(_ bytes: UnsafeRawBufferPointer) {
+    if received.capacity == 0 {
+      received = ByteBufferAllocator().buffer(capacity: max(bytes.count, min(lastBatch, 1 << 20)))
+    }
+    received.writeBytes(bytes)
+  }
+
+  /// Takes all bytes that arrived.
+  func takeReceived() -> ByteBuffer {
+    let bytes = received
+    lastBatch = bytes.readableBytes
+    received = ByteBuffer()
+    return bytes
+  }
+}
