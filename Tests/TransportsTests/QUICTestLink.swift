@@ -213,8 +213,9 @@ final class QUICTestLink {
     var isMore = true
     while isMore {
       end.connection.beginBurst()
-      while let batch = end.connection.nextBatch(into: ByteBuffer(), now: now) {
-        var bytes = batch.bytes
+      while true {
+        var bytes = ByteBuffer()
+        guard let batch = end.connection.nextBatch(into: &bytes, now: now) else { break }
         while let packet = bytes.readBytes(length: min(batch.segmentSize, bytes.readableBytes)),
           !packet.isEmpty
         {

@@ -147,6 +147,7 @@ extension QUICConnection {
   fileprivate func closed(_ stream: QUICStream) {
     stream.isClosed = true
     streams[stream.id] = nil
+    if streams.isEmpty { setKeepAlive() }
     if isServer && acceptsStreams { ngtcp2_conn_extend_max_streams_bidi(conn, 1) }
     markChanged(stream)
   }

@@ -1,10 +1,9 @@
 import CNgtcp2
 import NIOCore
 
-/// Packets for one destination, all of one size but the last, which may be shorter: what the kernel splits
-/// again (UDP_SEGMENT), or a plain datagram where there is one.
+/// How to send a buffer of packets for one destination: all of one size but the last, which may be shorter.
+/// The kernel splits them again (UDP_SEGMENT).
 struct DatagramBatch {
-  var bytes: ByteBuffer
   /// Size of each packet.
   var segmentSize: Int
   var remote: SocketAddress
@@ -70,13 +69,14 @@ extension QUICConnection {
 
   /// Fills `buffer` with the next packets of this burst.
   ///
-  /// - Parameter buffer: empty, and given back in the batch.
-  /// - Returns: nil where nothing may be sent now.
-  func nextBatch(into buffer: ByteBuffer, now: UInt64) -> DatagramBatch? {
-    guard isOpen else { return closeBatch(buffer) }
+  /// - Parameter buffer: empty, with room for `QUICPacketOutput.maxBytes`; nobody else refers to its storage,
+  ///   or it is copied.
+  /// - Returns: nil where nothing may be sent now; `buffer` is then as it was.
+  func nextBatch(into buffer: inout ByteBuffer, now: UInt64) -> DatagramBatch? {
+    guard isOpen else { return closeBatch(&buffer) }
     guard output.burstLeft > 0 else { return nil }
-    var batch = DatagramBatch(bytes: buffer, segmentSize: 0, remote: output.remote, ecn: 0)
-    batch.bytes.writeWithUnsafeMutableBytes(minimumWritableBytes: QUICPacketOutput.maxBytes) { target in
+    var batch = DatagramBatch(segmentSize: 0, remote: output.remote, ecn: 0)
+    buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: QUICPacketOutput.maxBytes) { target in
       var filling = BatchFilling(target)
       fill(&filling, now: now)
       batch.segmentSize = filling.segmentSize
@@ -84,18 +84,17 @@ extension QUICConnection {
       batch.ecn = filling.ecn
       return filling.used
     }
-    output.burstLeft -= batch.bytes.readableBytes
+    output.burstLeft -= buffer.readableBytes
     // The connection may have failed while it wrote.
-    if batch.bytes.readableBytes == 0 { return isOpen ? nil : closeBatch(batch.bytes) }
+    if buffer.readableBytes == 0 { return isOpen ? nil : closeBatch(&buffer) }
     return batch
   }
 
-  private func closeBatch(_ buffer: ByteBuffer) -> DatagramBatch? {
+  private func closeBatch(_ buffer: inout ByteBuffer) -> DatagramBatch? {
     guard isClosePacketDue else { return nil }
     isClosePacketDue = false
-    var bytes = buffer
-    bytes.writeBytes(closePacket)
-    return DatagramBatch(bytes: bytes, segmentSize: closePacket.count, remote: output.remote, ecn: 0)
+    buffer.writeBytes(closePacket)
+    return DatagramBatch(segmentSize: closePacket.count, remote: output.remote, ecn: 0)
   }
 
   private func fill(_ filling: inout BatchFilling, now: UInt64) {

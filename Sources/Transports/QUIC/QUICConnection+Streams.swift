@@ -55,9 +55,14 @@ extension QUICConnection {
     acceptsStreams = false
   }
 
-  /// Whether bytes or a FIN wait for the peer's acknowledgement on any stream.
-  var hasUnfinishedOutput: Bool {
-    streams.values.contains { !$0.isOutputDead && ($0.output.held > 0 || $0.isFinishing) }
+  /// Whether bytes or a FIN wait for the peer's acknowledgement.
+  ///
+  /// - Parameter ofEndedStreams: look only at streams that nobody uses any more.
+  func hasUnfinishedOutput(ofEndedStreams: Bool) -> Bool {
+    streams.values.contains { stream in
+      (!ofEndedStreams || stream.user == nil) && !stream.isOutputDead
+        && (stream.output.held > 0 || stream.isFinishing)
+    }
   }
 
   /// Starts to use new keys (RFC 9001 §6).
@@ -78,6 +83,20 @@ extension QUICConnection {
   func adopt(_ stream: QUICStream) {
     streams[stream.id] = stream
     ngtcp2_conn_set_stream_user_data(conn, stream.id, Unmanaged.passUnretained(stream).toOpaque())
+    if streams.count == 1 { setKeepAlive() }
+  }
+
+  /// A quiet stream must not lose its connection to the idle time-out of either end, so a client says
+  /// something in time while there are streams; where the settings say so, always.
+  func setKeepAlive() {
+    guard !isServer, state == .established else { return }
+    let isWanted = settings.keepAlive != nil || !streams.isEmpty
+    let peer = ngtcp2_conn_get_remote_transport_params(conn)?.pointee.max_idle_timeout ?? 0
+    let idle = [peer, settings.idleTimeout].filter { $0 > 0 }.min() ?? UInt64.max
+    ngtcp2_conn_set_keep_alive_timeout(
+      conn,
+      isWanted ? min(settings.keepAlive ?? UInt64.max, idle / 3) : UInt64.max
+    )
   }
 
   func markChanged(_ stream: QUICStream) {

@@ -252,6 +252,9 @@ extension QUICConnection {
     }
   }
 
+  /// Where the peer is, as far as the path to it is known to work.
+  var remoteAddress: SocketAddress? { SocketAddress(ngtcp2_conn_get_path(conn).pointee.remote) }
+
   /// When `timeout` is due at the latest; nil where nothing is waited for.
   var deadline: UInt64? {
     switch state {
@@ -300,6 +303,11 @@ extension QUICConnection {
     leave(.closedHere, now: now) { shim_conn_write_application_close(self.conn, $0, $1, code, now) }
   }
 
+  /// Ends the connection without telling the peer.
+  func abandon(_ error: QUICConnectionError) {
+    if isOpen { finish(error, .ended) }
+  }
+
   private func finishHandshake(now: UInt64) {
     guard tls?.hasApplicationProtocol == true else {
       let alert: UInt8 = 120  // no_application_protocol, RFC 7301 §3.2
@@ -309,7 +317,7 @@ extension QUICConnection {
     }
     state = .established
     events.append(.established)
-    if let keepAlive = settings.keepAlive { ngtcp2_conn_set_keep_alive_timeout(conn, keepAlive) }
+    setKeepAlive()
     guard isServer else { return }
     tls?.sendTicket()
     if let token = tokens?.make(for: ngtcp2_conn_get_path(conn).pointee.remote, now: now) {

@@ -1,5 +1,6 @@
 import CGnuTLS
 import CNgtcp2
+import MagicalaneCore
 
 /// Why a QUIC connection ended.
 enum QUICConnectionError: Error, Equatable, Sendable {
@@ -17,8 +18,8 @@ enum QUICConnectionError: Error, Equatable, Sendable {
   case tls(String)
   /// The peer broke the protocol, or the library failed: an `NGTCP2_ERR_…` value.
   case failed(code: Int32)
-  /// The UDP socket could not be used.
-  case socket(String)
+  /// The UDP socket could not be used, or the peer's host says that nothing listens there.
+  case socket(OpenError.Kind, String)
 }
 
 extension QUICConnectionError: CustomStringConvertible {
@@ -31,7 +32,7 @@ extension QUICConnectionError: CustomStringConvertible {
     case .closedHere: "the QUIC connection was closed here"
     case .tls(let reason): "the QUIC handshake failed: \(reason)"
     case .failed(let code): "the QUIC connection failed: \(String(cString: ngtcp2_strerror(code)))"
-    case .socket(let reason): "the QUIC connection's socket failed: \(reason)"
+    case .socket(_, let reason): reason
     }
   }
 

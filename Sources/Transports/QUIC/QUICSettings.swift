@@ -23,7 +23,8 @@ struct QUICSettings: Sendable {
   var congestion = QUICCongestionControl.cubic
   /// Without a packet from the peer for so long, the connection is over (RFC 9000 §10.1).
   var idleTimeout: UInt64 = 30_000_000_000
-  /// A PING after so long without a packet of ours; nil for none.
+  /// A client's PING after so long without a packet; nil for a third of the idle time-out, and only while
+  /// there are streams.
   var keepAlive: UInt64?
   var handshakeTimeout: UInt64 = 10_000_000_000
   /// Streams that the peer may have open at once.
