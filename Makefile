@@ -1,0 +1,58 @@
+# Needs Swift 6 and make; on Debian and Ubuntu everything else is installed when it is missing.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+BINARY := .build/release/magicalane
+SOURCES := $(wildcard Sources Tests Examples)
+EXAMPLES := $(patsubst %/Package.swift,%,$(wildcard Examples/Package.swift Examples/*/Package.swift))
+
+BUILD_PACKAGES := libngtcp2-dev libngtcp2-crypto-gnutls-dev libgnutls28-dev libmicrohttpd-dev pkg-config
+TEST_PACKAGES := curl openssl gnutls-bin iproute2 util-linux python3 python3-venv
+
+# Without root the end-to-end tests run in a network of their own, in which they may make others.
+ISOLATED := $(if $(filter-out 0,$(shell id -u)),unshare --map-root-user --net bash -c 'ip link set lo up && exec "$$0" "$$@"')
+PYTEST = cd Tests/EndToEnd && $(ISOLATED) $(CURDIR)/.venv/bin/python -m pytest
+
+.PHONY: help run build test soak lint format clean packages test-packages unit-tests examples
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+run: build ## Build the release and start the demo
+	$(BINARY) demo
+
+build: packages ## Build the release: .build/release/magicalane
+	swift build --configuration release --product magicalane
+
+test: unit-tests examples build .venv/ready ## Run all tests: units, examples, end to end
+	$(PYTEST) $(ARGS)
+
+soak: build .venv/ready ## Run the long end-to-end tests: gigabytes, a thousand sessions
+	$(PYTEST) -m soak $(ARGS)
+
+lint: ## Check the form of the Swift sources
+	swift format lint --strict --recursive --parallel $(SOURCES)
+
+format: ## Bring the Swift sources into form
+	swift format --in-place --recursive --parallel $(SOURCES)
+
+clean: ## Remove all that was built
+	rm -rf .build .venv $(addsuffix /.build,$(EXAMPLES))
+
+unit-tests: packages
+	swift test
+
+examples: packages
+	set -e; for example in $(EXAMPLES); do swift test --package-path "$$example"; done
+
+packages:
+	@scripts/install-packages $(BUILD_PACKAGES)
+
+test-packages:
+	@scripts/install-packages $(TEST_PACKAGES)
+
+.venv/ready: Tests/EndToEnd/requirements.txt | test-packages
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@

@@ -1,0 +1,46 @@
+"""What the tests share: certificates, targets, and programs that are ended behind each test."""
+
+import resource
+import shutil
+
+import pytest
+from certificates import Certificates
+from program import BINARY, Programs
+from targets import Targets
+
+
+def pytest_sessionstart(session):
+    """Nothing is skipped for want of a tool: `make test` installs them all."""
+    missing = [tool for tool in ("curl", "openssl", "gnutls-cli", "ip") if not shutil.which(tool)]
+    if missing:
+        pytest.exit(f"needed and not here: {' '.join(missing)}; `make test` installs them", 1)
+    if not BINARY.exists():
+        pytest.exit(f"no program at {BINARY}; `make build` makes it", 1)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def targets():
+    targets = Targets()
+    yield targets
+    targets.close()
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """Starts magicalanes; each is held to a clean end when the test is over."""
+    programs = Programs(tmp_path)
+    yield programs
+    programs.stop()
+
+
+@pytest.fixture
+def key(request):
+    """A key for the targets' records that no other test uses."""
+    return request.node.nodeid.replace(" ", "_")

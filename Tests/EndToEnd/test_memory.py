@@ -1,0 +1,102 @@
+"""Streams whose reader stops: what waits in both programs stays within what `buffer` says."""
+
+import socket
+import time
+
+import pytest
+from chain import CONNECTS, Chain
+from clients import download, many, read_exactly
+from program import eventually
+
+MiB = 1 << 20
+BUFFER = MiB
+# What a process needs beside the bytes that wait: its code, and what the allocator keeps.
+SLACK = 48 * MiB
+
+
+@pytest.fixture(params=CONNECTS)
+def chain(request, tmp_path, certificates):
+    with Chain(tmp_path, certificates, "socks5", "tcp", request.param, {"buffer": BUFFER}) as chain:
+        yield chain
+
+
+def settled(measure, rounds=4):
+    """Waits until what is measured has been the same for a while."""
+    seen = []
+
+    def is_steady():
+        seen.append(measure())
+        time.sleep(0.25)
+        return len(seen) > rounds and len(set(seen[-rounds:])) == 1
+
+    eventually(is_steady, "nothing moves any more", seconds=60)
+
+
+def stays_bounded(chain, targets, key, count, stall, moved):
+    running = [program for program in (chain.near, chain.far) if program]
+    base = {program: program.resident for program in running}
+    descriptors = [program.descriptors for program in running]
+    with many(count, lambda index: stall(chain, index)):
+        settled(moved)
+        for program in running:
+            most = base[program] + count * 2 * BUFFER + SLACK
+            assert program.resident <= most, f"{program.resident >> 20} MiB where {most >> 20} are allowed"
+        with chain.open(targets.host, targets.port) as stream:
+            download(stream, f"{key}/other", 16 * MiB)
+    for program, count in zip(running, descriptors):
+        program.descriptors_return_to(count + 24)
+
+
+def downloads(chain, targets, key, count):
+    def stall(chain, index):
+        stream = chain.open(targets.host, targets.port)
+        # A small socket buffer, so that what waits is in the programs and not in the kernel.
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stream.sendall(f"source {key}/{index} {512 * MiB} {index}\n".encode())
+        read_exactly(stream, 1)
+        return stream
+
+    stays_bounded(chain, targets, key, count, stall, lambda: targets.ask("sent", f"{key}/"))
+
+
+def uploads(chain, targets, key, count):
+    sent = dict.fromkeys(range(count), 0)
+    streams = {}
+
+    def stall(chain, index):
+        stream = streams[index] = chain.open(targets.host, targets.port)
+        stream.sendall(f"stall {key}/{index}\n".encode())
+        stream.setblocking(False)
+        return stream
+
+    def moved():
+        for index, stream in streams.items():
+            try:
+                while sent[index] < 512 * MiB:
+                    sent[index] += stream.send(b"z" * 65536)
+            except BlockingIOError:
+                pass
+        return sum(sent.values())
+
+    stays_bounded(chain, targets, key, count, stall, moved)
+    assert all(amount < 64 * MiB for amount in sent.values()), "a target that does not read takes everything"
+
+
+def test_30_downloads_whose_client_stops_reading(chain, targets, key):
+    downloads(chain, targets, key, 30)
+
+
+def test_30_uploads_whose_target_stops_reading(chain, targets, key):
+    uploads(chain, targets, key, 30)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_100_downloads_whose_client_stops_reading(chain, targets, key):
+    downloads(chain, targets, key, 100)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_100_uploads_whose_target_stops_reading(chain, targets, key):
+    uploads(chain, targets, key, 100)
