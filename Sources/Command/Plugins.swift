@@ -9,6 +9,8 @@ extension Registry {
     registry.register(SOCKS5Frontend.self)
     registry.register(HTTPConnectFrontend.self)
     registry.register(TCPTransport.self)
+    registry.register(TLSTransport.self)
+    registry.register(QUICTransport.self)
     return registry
   }
 }
