@@ -1,6 +1,8 @@
 // What Swift cannot call by itself in ngtcp2: functions that are macros over a struct version, a variadic
 // log function, and constants that are casts. What differs between versions of the library differs here.
 #pragma once
+// First, so that GnuTLS's types are those of that module in this one too.
+#include "../CGnuTLS/shim.h"
 #include <ngtcp2/ngtcp2.h>
 #include <ngtcp2/ngtcp2_crypto.h>
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
