@@ -109,6 +109,9 @@ extension DuplexEnd {
   }
 
   func channelInactive(context: ChannelHandlerContext) {
+    // A NIO socket whose output is closed closes at its peer's end of stream, without `inputClosed`. Had
+    // something broken, an error would have come first.
+    if flow == .open && isOutputClosed { reachedEndOfStream() }
     // A stream that gave its last byte and was given its last one may close while the other still drains.
     if flow == .open || !isOutputClosed {
       duplex?.failed(direction, Duplex.UncleanEnd())

@@ -141,6 +141,15 @@ import Testing
     #expect(error is Duplex.UncleanEnd)
   }
 
+  /// NIO closes a socket whose output is closed when its peer's end of stream comes, and says no more.
+  @Test func `a stream that closes without an error behind its closed output has reached its end`() throws {
+    let joined = try Joined()
+    joined.client.receiveEndOfStream()
+    joined.target.becomeInactive()
+    #expect(joined.client.takeOutbound() == [.write(""), .flush, .closeOutput, .close])
+    guard case .finished? = joined.outcomes.first else { return #expect(Bool(false), "\(joined.outcomes)") }
+  }
+
   @Test func `an error after both ends were reached is no error`() throws {
     let joined = try Joined()
     joined.client.receiveEndOfStream()
