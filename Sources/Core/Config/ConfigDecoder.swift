@@ -141,8 +141,10 @@ extension ConfigFindings {
     case DecodingError.dataCorrupted(let context), DecodingError.typeMismatch(_, let context),
       DecodingError.keyNotFound(_, let context), DecodingError.valueNotFound(_, let context):
       let inner = context.codingPath.count > path.count ? context.codingPath.map(\.stringValue) : path
-      report("\(name(of: inner)): \(context.debugDescription)", at: root.keyPosition(at: inner), path: inner)
-    default: report("\(name(of: path)): \(error)", at: value.position, path: path)
+      let isFromEnvironment = value.scalar.map { $0.text != $0.written } ?? false
+      // The standard library's own messages quote the value.
+      report(value: inner, isFromEnvironment ? "cannot read \(value.found)" : context.debugDescription)
+    default: report(value: path, "\(error)")
     }
   }
 }

@@ -7,7 +7,7 @@ struct ConfigDocument {
   private static let greatestDepth = 64
   private static let mostValues = 100_000
 
-  private let lines: [Substring]
+  private let text: String
   private let environment: [String: String]
   private let findings: ConfigFindings
   private var repeatedKeys = RepeatedKeys()
@@ -38,7 +38,7 @@ struct ConfigDocument {
   }
 
   private init(_ text: String, _ environment: [String: String], _ findings: ConfigFindings) {
-    lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+    self.text = text
     self.environment = environment
     self.findings = findings
   }
@@ -50,8 +50,11 @@ struct ConfigDocument {
       let message = "\(findings.name(of: path)): the key is given twice, first at \(place)"
       findings.report(findings.problem(message, at: second, path: path))
     }
+    guard !faults.isEmpty else { return }
+    let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+      .map { Array($0.unicodeScalars) }
     for (fault, scalar, path) in faults {
-      report(fault, in: scalar, path)
+      report(fault, in: scalar, of: lines, path)
     }
   }
 
@@ -88,6 +91,7 @@ struct ConfigDocument {
   ) throws(ConfigProblem) -> [ConfigValue.Member] {
     var members: [ConfigValue.Member] = []
     var merged: [ConfigValue.Member] = []
+    var places: [String: SourcePosition] = [:]
     for (key, node) in mapping {
       guard let scalar = key.scalar else {
         findings.report("a key must be a single word", at: SourcePosition(key), path: path)
@@ -97,13 +101,14 @@ struct ConfigDocument {
       let value = try convert(node, path: path + [name])
       if name == "<<", scalar.style == .plain {
         merged += mergeable(value, path)
-      } else if let first = members.first(where: { $0.key == name }) {
-        repetitions.append((path + [name], first.position, SourcePosition(key)))
+      } else if let first = places[name] {
+        repetitions.append((path + [name], first, SourcePosition(key)))
       } else {
+        places[name] = SourcePosition(key)
         members.append(.init(key: name, position: SourcePosition(key), value: value))
       }
     }
-    for member in merged where !members.contains(where: { $0.key == member.key }) {
+    for member in merged where places.updateValue(member.position, forKey: member.key) == nil {
       members.append(member)
     }
     return members
@@ -140,37 +145,43 @@ struct ConfigDocument {
     return .scalar(.init(text: substitution.text, written: scalar.string, isPlain: isPlain || isReplaced))
   }
 
-  private func report(_ fault: Substitution.Fault, in scalar: SourcePosition, _ path: [String]) {
+  private func report(
+    _ fault: Substitution.Fault,
+    in scalar: SourcePosition,
+    of lines: [[Unicode.Scalar]],
+    _ path: [String]
+  ) {
+    let name = findings.name(of: path)
     switch fault {
-    case .missing(let name):
-      let place = position(of: "${\(name)}", after: scalar)
-      let message = "\(findings.name(of: path)): environment variable '\(name)' is not set"
-      findings.report(findings.problem(message, at: place, path: path))
+    case .missing(let variable):
+      let place = Self.position(of: "${\(variable)}", after: scalar, in: lines)
+      findings.report(
+        findings.problem("\(name): environment variable '\(variable)' is not set", at: place, path: path)
+      )
     case .malformed:
-      let place = position(of: "${", after: scalar)
-      let message =
-        "\(findings.name(of: path)): expected a name and '}' after '${'; write $${ for a literal ${"
+      let place = Self.position(of: "${", after: scalar, in: lines)
+      let message = "\(name): expected a name and '}' after '${'; write $${ for a literal ${"
       findings.report(findings.problem(message, at: place, path: path))
     }
   }
 
   /// Where `reference` stands in the scalar that begins at `scalar`; the scalar itself where escapes hide it.
-  private func position(of reference: String, after scalar: SourcePosition) -> SourcePosition {
-    var skipped = scalar.column - 1
-    for line in scalar.line..<max(scalar.line, min(lines.count + 1, scalar.line + 64)) {
-      var rest = lines[line - 1].unicodeScalars.dropFirst(skipped)
-      skipped = 0
-      while let dollar = rest.firstIndex(of: "$") {
-        rest = rest[dollar...]
-        if rest.starts(with: "$${".unicodeScalars) {
-          rest = rest.dropFirst(3)
-        } else if rest.starts(with: reference.unicodeScalars) {
-          let column = lines[line - 1].unicodeScalars.distance(from: lines[line - 1].startIndex, to: dollar)
-          return SourcePosition(line: line, column: column + 1)
-        } else {
-          rest = rest.dropFirst()
+  private static func position(
+    of reference: String,
+    after scalar: SourcePosition,
+    in lines: [[Unicode.Scalar]]
+  ) -> SourcePosition {
+    var start = scalar.column - 1
+    for (index, line) in lines.enumerated().dropFirst(scalar.line - 1).prefix(64) {
+      while let dollar = line.dropFirst(start).firstIndex(of: "$") {
+        let rest = line[dollar...]
+        let isEscaped = rest.starts(with: "$${".unicodeScalars)
+        if !isEscaped, rest.starts(with: reference.unicodeScalars) {
+          return SourcePosition(line: index + 1, column: dollar + 1)
         }
+        start = dollar + (isEscaped ? 3 : 1)
       }
+      start = 0
     }
     return scalar
   }

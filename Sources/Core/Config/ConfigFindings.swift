@@ -5,6 +5,7 @@ final class ConfigFindings {
   let file: String
   var root = ConfigValue(content: .null, position: .start)
   private(set) var problems: [ConfigProblem] = []
+  private var reported: (problems: Set<ConfigProblem>, paths: Set<[String]>) = ([], [])
   private(set) var secrets: Set<[String]> = []
 
   /// The keys of each mapping that was read, and whether they are all of them.
@@ -25,9 +26,9 @@ final class ConfigFindings {
   }
 
   func report(_ problem: ConfigProblem) {
-    if !problems.contains(problem) {
-      problems.append(problem)
-    }
+    guard reported.problems.insert(problem).inserted else { return }
+    reported.paths.insert(problem.path)
+    problems.append(problem)
   }
 
   /// Reports a problem unless one is known for that path already: one mistake, one message.
@@ -50,7 +51,7 @@ final class ConfigFindings {
   }
 
   func hasProblem(at path: [String]) -> Bool {
-    problems.contains { $0.path == path }
+    reported.paths.contains(path)
   }
 
   func hasProblem(within path: [String]) -> Bool {

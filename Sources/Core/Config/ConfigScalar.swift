@@ -2,6 +2,17 @@
 ///
 /// The config reader knows these types: where one is missing or misspelt it says what was expected, goes on
 /// with a placeholder, and so finds the mistakes behind it too. The value with the placeholder is never used.
+///
+/// A plugin's options are a plain `Decodable` struct of such types, text, numbers, booleans, enums of text, and
+/// lists, dictionaries and structs of these. Its property `serverName` reads the key `server_name`:
+///
+///     struct Options: Decodable {
+///       enum Mode: String, Decodable, CaseIterable { case fast, slow }
+///       var serverName: String
+///       var mode: Mode?
+///       var keepAlive: ConfigDuration?
+///       var password: Secret?
+///     }
 public protocol ConfigScalar: Decodable {
   /// What is expected, for "expected …, found …": `a duration such as 500ms, 30s, 5m or 2h`.
   static var configForm: String { get }

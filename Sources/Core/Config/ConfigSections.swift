@@ -171,7 +171,7 @@ struct ConfigSections {
     _ type: T.Type,
     _ entry: Entry
   ) -> (@Sendable (ListenContext) throws -> any TransportListener)? {
-    guard T.Listener.self != NoListener.self else {
+    guard T.canListen else {
       findings.report(value: entry.path + ["listen"], "transport type '\(T.type)' can connect but not listen")
       findings.abandon(entry.path)
       return nil
@@ -190,8 +190,8 @@ struct ConfigSections {
     let written = value.scalar?.written.firstRange(of: "://").flatMap { range in
       value.scalar.map { String($0.written[..<range.lowerBound]) }
     }
-    let message = expectation(oneOf: Array(registry.transports.keys), found: value, word: written)
-    findings.report(value: path, "\(message)")
+    let listening = registry.transports.filter { $0.value.canListen }.map(\.key)
+    findings.report(value: path, expectation(oneOf: listening, found: value, word: written))
     findings.abandon(entry.path)
     return nil
   }
@@ -257,4 +257,8 @@ struct ConfigSections {
     )
     return parts.map { "\($0)" }.joined(separator: " ") + " " + others.canonicalText
   }
+}
+
+extension Transport {
+  fileprivate static var canListen: Bool { Listener.self != NoListener.self }
 }

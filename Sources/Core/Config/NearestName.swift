@@ -3,7 +3,8 @@ extension String {
   /// and at least one, where a swap of neighbours is one edit.
   func nearest(among names: some Collection<String>) -> String? {
     let limit = Swift.max(1, (count + 2) / 3)
-    let ranked = names.map { (name: $0, distance: edits(to: $0)) }
+    let ranked = names.filter { abs($0.count - count) <= limit }
+      .map { (name: $0, distance: edits(to: $0)) }
       .filter { $0.distance <= limit && $0.distance < max(count, $0.name.count) }
     return ranked.min { ($0.distance, $0.name) < ($1.distance, $1.name) }?.name
   }

@@ -190,7 +190,7 @@ import Testing
         "m.yaml:1:14: 'level' in log: expected one of critical, debug, error, info, notice, trace, warning, found 'loud'",
         "m.yaml:3:11: 'name' in frontend 'a b': expected a name of letters, digits, '_', '.' and '-', found 'a b'",
         "m.yaml:4:11: 'type' in frontend 'a b': expected one of http, socks5, found 'sock5'; did you mean 'socks5'?",
-        "m.yaml:5:13: 'listen' in frontend 'a b': expected one of pipe, quic, tcp, tls, found 'tpc'; did you mean 'tcp'?",
+        "m.yaml:5:13: 'listen' in frontend 'a b': expected one of quic, tcp, tls, found 'tpc'; did you mean 'tcp'?",
         "m.yaml:6:16: 'transport' in frontend 'a b': no transport is named 'tokio'; did you mean 'tokyo'?",
         "m.yaml:7:13: 'buffer' in frontend 'a b': expected a size from 64KiB to 1GiB, found 'big'",
         "m.yaml:10:13: 'listen' in frontend 'web': expected tcp://HOST:PORT with a port from 0 to 65535, "
@@ -200,6 +200,32 @@ import Testing
         "m.yaml:15:11: 'user' in transport 'tokyo': it needs 'password' beside it",
       ]
     )
+  }
+
+  // MARK: Types with readers of their own
+
+  @Test(arguments: [
+    ("pair: {low: 2, high: 1}", ["5:20: 'pair.high' in transport 't': expected a value above 'low'"]),
+    ("pair: {low: 2, high: x}", ["5:26: 'pair.high' in transport 't': expected an integer, found 'x'"]),
+    ("pair: {low: 2}", ["5:11: missing key 'high' in 'pair' of transport 't': expected an integer"]),
+    (
+      "pair: {low: 2, high: 1, stop: 1}",
+      [
+        "5:20: 'pair.high' in transport 't': expected a value above 'low'",
+        "5:29: unknown key 'stop' in 'pair' of transport 't'; did you mean 'step'?",
+      ]
+    ),
+    (
+      "color: blue",
+      ["5:12: 'color' in transport 't': Cannot initialize Color from invalid String value blue"]
+    ),
+    ("color: ${X}", ["5:12: 'color' in transport 't': cannot read '${X}'"]),
+  ])
+  func `what a type finds wrong with itself is one problem, and none when its parts have one`(
+    keys: String,
+    found: [String]
+  ) {
+    #expect(pipeMessages(keys, ["X": "hunter2"]) == found.map { "m.yaml:\($0)" })
   }
 
   // MARK: Names

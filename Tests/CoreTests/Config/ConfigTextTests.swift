@@ -185,6 +185,16 @@ import Testing
     )
   }
 
+  @Test(.timeLimit(.minutes(1))) func `a file full of problems is read to its end`() {
+    let many = 10_000
+    let unknown = (0..<many).map { "key\($0): 1\n" }.joined()
+    #expect(messages(unknown).count == many)
+    let missing = "[" + Array(repeating: "\"${NOPE}\"", count: many).joined(separator: ", ") + "]"
+    #expect(messages("log: {level: \(missing)}").count == many + 1)
+    let wrong = "[" + Array(repeating: "5", count: many).joined(separator: ", ") + "]"
+    #expect(messages("frontends: \(wrong)").count == many)
+  }
+
   @Test func `long and unprintable values are shown short and on one line`() {
     let text = "log: {level: \"a\\nb\\u001b\(String(repeating: "x", count: 100))\"}"
     let shown = "a\\nb\\u{1B}" + String(repeating: "x", count: 56)

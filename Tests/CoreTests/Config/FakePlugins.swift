@@ -60,6 +60,24 @@ struct FakePipe: Transport {
     var hops: [Target]?
     var labels: [String: Int]?
     var inner: Inner?
+    var color: Color?
+    var pair: Pair?
+  }
+  /// Lists no cases.
+  enum Color: String, Decodable { case red }
+  /// Checks itself.
+  struct Pair: Decodable {
+    var low: Int
+    var high: Int
+
+    private enum Keys: CodingKey, CaseIterable { case low, high, step }
+
+    init(from decoder: any Decoder) throws {
+      let container = try decoder.container(keyedBy: Keys.self)
+      low = try container.decode(Int.self, forKey: .low)
+      high = try container.decode(Int.self, forKey: .high)
+      guard low < high else { throw PluginError("expected a value above 'low'", at: ["high"]) }
+    }
   }
   static let type = "pipe"
   var options: Options
