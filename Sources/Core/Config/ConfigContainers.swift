@@ -132,7 +132,7 @@ struct ConfigListReader: UnkeyedDecodingContainer {
   mutating func superDecoder() throws -> any Decoder { try nextDecoder() }
 
   private mutating func nextDecoder() throws -> ConfigDecoder {
-    guard !isAtEnd else { throw decoder.mismatch("more than \(currentIndex) items") }
+    guard !isAtEnd else { throw decoder.mismatch([ConfigValue].self, "more than \(currentIndex) items") }
     defer { currentIndex += 1 }
     return ConfigDecoder(
       decoder.value.items[currentIndex],
@@ -150,7 +150,18 @@ struct ConfigSingleReader: SingleValueDecodingContainer {
   func decodeNil() -> Bool { decoder.value.isNull }
 
   func decode<T: Decodable>(_ type: T.Type) throws -> T {
-    guard let read = decoder.findings.read(type, decoder.value, decoder.path) else { throw ConfigAbort() }
+    let (read, retracted) = decoder.findings.retracting {
+      decoder.findings.read(type, decoder.value, decoder.path)
+    }
+    if let first = retracted.first {
+      let context = DecodingError.Context(
+        codingPath: decoder.codingPath,
+        debugDescription: first.message,
+        underlyingError: RetractedProblems(problems: retracted)
+      )
+      throw DecodingError.typeMismatch(type, context)
+    }
+    guard let read, !decoder.value.isBroken else { throw ConfigAbort() }
     return read
   }
 }

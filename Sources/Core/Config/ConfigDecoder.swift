@@ -4,6 +4,9 @@
 /// reported to `findings` and replaced by a placeholder where its type has one: text, numbers, booleans, lists,
 /// optional values, enums of text, and every `ConfigScalar`. Other types end the mapping that they stand in.
 ///
+/// A type with an `init(from:)` of its own may try one form and then another, as it may elsewhere: what fails in a
+/// single-value container, or for want of a container, is a `DecodingError` and reported only if nobody catches it.
+///
 /// Keys are written in snake case: the property `serverName` reads the key `server_name`.
 final class ConfigDecoder: Decoder {
   let value: ConfigValue
@@ -24,7 +27,7 @@ final class ConfigDecoder: Decoder {
   func container<Key: CodingKey>(keyedBy type: Key.Type) throws -> KeyedDecodingContainer<Key> {
     switch value.content {
     case .mapping, .null: break
-    default: throw mismatch("a mapping")
+    default: throw mismatch(type, "a mapping")
     }
     findings.expect([], at: path)
     if let listed = type as? any CaseIterable.Type {
@@ -35,7 +38,7 @@ final class ConfigDecoder: Decoder {
   }
 
   func unkeyedContainer() throws -> any UnkeyedDecodingContainer {
-    guard case .sequence = value.content else { throw mismatch("a list") }
+    guard case .sequence = value.content else { throw mismatch([ConfigValue].self, "a list") }
     return ConfigListReader(decoder: self)
   }
 
@@ -43,11 +46,17 @@ final class ConfigDecoder: Decoder {
     ConfigSingleReader(decoder: self)
   }
 
-  /// Reports that something else was expected here.
-  func mismatch(_ expected: String) -> ConfigAbort {
-    findings.reportMismatch(expected, value, path)
-    return ConfigAbort()
+  /// What a type can catch that takes another form as well; uncaught, it is reported.
+  func mismatch(_ type: Any.Type, _ expected: String) -> any Error {
+    guard !value.isBroken else { return ConfigAbort() }
+    let text = "expected \(expected), found \(value.found)"
+    return DecodingError.typeMismatch(type, .init(codingPath: codingPath, debugDescription: text))
   }
+}
+
+/// Problems that were taken back because the type might try another form.
+struct RetractedProblems: Error {
+  var problems: [ConfigProblem]
 }
 
 /// Ends the reading of a value whose problem is reported already.
@@ -140,6 +149,9 @@ extension ConfigFindings {
     case let error as PluginError: report(error, in: path)
     case DecodingError.dataCorrupted(let context), DecodingError.typeMismatch(_, let context),
       DecodingError.keyNotFound(_, let context), DecodingError.valueNotFound(_, let context):
+      if let retracted = context.underlyingError as? RetractedProblems {
+        return retracted.problems.forEach { report($0) }
+      }
       let inner = context.codingPath.count > path.count ? context.codingPath.map(\.stringValue) : path
       let isFromEnvironment = value.scalar.map { $0.text != $0.written } ?? false
       // The standard library's own messages quote the value.

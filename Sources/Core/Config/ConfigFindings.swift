@@ -5,7 +5,8 @@ final class ConfigFindings {
   let file: String
   var root = ConfigValue(content: .null, position: .start)
   private(set) var problems: [ConfigProblem] = []
-  private var reported: (problems: Set<ConfigProblem>, paths: Set<[String]>) = ([], [])
+  private var reported: Set<ConfigProblem> = []
+  private var reportedPaths: [[String]: Int] = [:]
   private(set) var secrets: Set<[String]> = []
 
   /// The keys of each mapping that was read, and whether they are all of them.
@@ -26,9 +27,22 @@ final class ConfigFindings {
   }
 
   func report(_ problem: ConfigProblem) {
-    guard reported.problems.insert(problem).inserted else { return }
-    reported.paths.insert(problem.path)
+    guard reported.insert(problem).inserted else { return }
+    reportedPaths[problem.path, default: 0] += 1
     problems.append(problem)
+  }
+
+  /// Runs `body` and takes back what it reported: for a type that tries one form and then another.
+  func retracting<T>(_ body: () -> T) -> (result: T, retracted: [ConfigProblem]) {
+    let count = problems.count
+    let result = body()
+    let retracted = Array(problems[count...])
+    problems.removeLast(retracted.count)
+    for problem in retracted {
+      reported.remove(problem)
+      reportedPaths[problem.path, default: 1] -= 1
+    }
+    return (result, retracted)
   }
 
   /// Reports a problem unless one is known for that path already: one mistake, one message.
@@ -51,7 +65,7 @@ final class ConfigFindings {
   }
 
   func hasProblem(at path: [String]) -> Bool {
-    reported.paths.contains(path)
+    reportedPaths[path, default: 0] > 0
   }
 
   func hasProblem(within path: [String]) -> Bool {

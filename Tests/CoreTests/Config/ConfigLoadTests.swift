@@ -203,6 +203,17 @@ import Testing
     #expect(config.secrets == [["transports", "0", "api_token"]])
   }
 
+  @Test func `a type that takes two forms takes both`() throws {
+    func options(_ keys: String) throws -> FakePipe.Options {
+      let config = try config("transports: [{name: t, type: pipe, path: p, \(keys)}]")
+      return try #require(try config.transports[0].makeTransport(.fake()) as? FakePipe).options
+    }
+    #expect(try options("pins: a").pins?.values == ["a"])
+    #expect(try options("pins: [a, b]").pins?.values == ["a", "b"])
+    #expect(try options("place: a").place?.street == "a")
+    #expect(try options("place: {street: a}").place?.street == "a")
+  }
+
   @Test func `every password and token is known as secret`() throws {
     let config = try config(
       """

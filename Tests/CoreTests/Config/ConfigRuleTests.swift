@@ -219,6 +219,17 @@ import Testing
       "color: blue",
       ["5:12: 'color' in transport 't': Cannot initialize Color from invalid String value blue"]
     ),
+    ("pins: {a: b}", ["5:11: 'pins' in transport 't': expected a list, found a mapping"]),
+    ("pins: [a, [b]]", ["5:15: 'pins[1]' in transport 't': expected text, found a list"]),
+    ("place: [a]", ["5:12: 'place' in transport 't': expected text, found a list"]),
+    (
+      "place: {steet: a}",
+      [
+        "5:12: missing key 'street' in 'place' of transport 't': expected text",
+        "5:13: unknown key 'steet' in 'place' of transport 't'; did you mean 'street'?",
+      ]
+    ),
+    ("pins: ${NOPE}", ["5:11: 'pins' in transport 't': environment variable 'NOPE' is not set"]),
     ("color: ${X}", ["5:12: 'color' in transport 't': cannot read '${X}'"]),
   ])
   func `what a type finds wrong with itself is one problem, and none when its parts have one`(

@@ -62,6 +62,35 @@ struct FakePipe: Transport {
     var inner: Inner?
     var color: Color?
     var pair: Pair?
+    var pins: OneOrMore?
+    var place: Place?
+  }
+  /// Tries one form and then another.
+  struct OneOrMore: Decodable {
+    var values: [String]
+
+    init(from decoder: any Decoder) throws {
+      let container = try decoder.singleValueContainer()
+      do {
+        values = [try container.decode(String.self)]
+      } catch DecodingError.typeMismatch {
+        values = try container.decode([String].self)
+      }
+    }
+  }
+  /// Asks for one container and then for another.
+  struct Place: Decodable {
+    var street: String
+
+    private enum Keys: CodingKey { case street }
+
+    init(from decoder: any Decoder) throws {
+      if let container = try? decoder.container(keyedBy: Keys.self) {
+        street = try container.decode(String.self, forKey: .street)
+      } else {
+        street = try decoder.singleValueContainer().decode(String.self)
+      }
+    }
   }
   /// Lists no cases.
   enum Color: String, Decodable { case red }
