@@ -104,7 +104,9 @@ final class TLSEnd {
   }
 
   deinit {
-    _ = try? channel.finish(acceptAlreadyClosed: true)
+    channel.close(promise: nil)
+    // A peer that was refused gets time to read the alert.
+    loop.advanceTime(by: .seconds(2))
   }
 
   func activate() throws {
@@ -235,5 +237,18 @@ struct TLSTestCredentials {
       directory: directory.path,
       logger: TLSTestCredentials.quiet
     )
+  }
+}
+
+/// A future that had to be complete by now and is not.
+struct StillPending: Error {}
+
+extension EventLoopFuture where Value: Sendable {
+  /// The value, without waiting: on an embedded loop nothing would ever complete a future that is pending.
+  func now() throws -> Value {
+    var found: Result<Value, any Error>?
+    assumeIsolated().whenComplete { found = $0 }
+    guard let found else { throw StillPending() }
+    return try found.get()
   }
 }

@@ -31,9 +31,7 @@ struct TCPSocket: Sendable {
     to address: SocketAddress,
     deadline: NIODeadline,
     on loop: any EventLoop,
-    prepare: @escaping @Sendable (any Channel) -> EventLoopFuture<Void> = {
-      $0.eventLoop.makeSucceededVoidFuture()
-    }
+    prepare: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
   ) -> EventLoopFuture<any Channel> {
     ClientBootstrap(group: loop)
       .connectTimeout(max(deadline - .now(), .milliseconds(1)))
