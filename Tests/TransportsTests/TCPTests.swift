@@ -66,7 +66,8 @@ private final class Gatherer: ChannelInboundHandler {
   }
 
   func channelInactive(context: ChannelHandlerContext) {
-    promise.fail(ChannelError.eof)
+    // Our output is closed, so that a NIO socket closes at the peer's end of stream without `inputClosed`.
+    promise.succeed(bytes)
   }
 }
 

@@ -14,9 +14,7 @@ public struct TCPListener: TransportListener {
   public func bind(
     accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
   ) async throws -> ListenAddress {
-    try await sockets.bind { channel in
-      EndOfStreamHandler.add(to: channel).flatMap { accept(channel) }
-    }
+    try await sockets.bind(accept: accept)
   }
 
   /// Closes the listening sockets; accepted streams go on.

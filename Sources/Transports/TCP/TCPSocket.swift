@@ -31,7 +31,9 @@ struct TCPSocket: Sendable {
     to address: SocketAddress,
     deadline: NIODeadline,
     on loop: any EventLoop,
-    prepare: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+    prepare: @escaping @Sendable (any Channel) -> EventLoopFuture<Void> = {
+      $0.eventLoop.makeSucceededVoidFuture()
+    }
   ) -> EventLoopFuture<any Channel> {
     ClientBootstrap(group: loop)
       .connectTimeout(max(deadline - .now(), .milliseconds(1)))

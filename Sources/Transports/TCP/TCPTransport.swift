@@ -55,7 +55,7 @@ public struct TCPTransport: TunnelTransport {
   ) -> EventLoopFuture<any Channel> {
     let socket = socket
     return resolver.open(target, policy: policy, deadline: deadline, on: loop) { address in
-      socket.connect(to: address, deadline: deadline, on: loop, prepare: EndOfStreamHandler.add)
+      socket.connect(to: address, deadline: deadline, on: loop)
     }
   }
 }
