@@ -15,6 +15,8 @@ public enum IPAddress: Hashable, Sendable {
   ///
   /// - Returns: nil for anything else, host names included.
   public init?(_ text: String) {
+    // C would stop reading at the first of these.
+    guard !text.utf8.contains(0) else { return nil }
     var four = in_addr()
     var six = in6_addr()
     if inet_pton(AF_INET, text, &four) == 1 {

@@ -84,11 +84,12 @@ struct EntryName: ConfigScalar {
   }
 }
 
-/// The name that a user gives with a password.
+/// The name that a user gives with a password; Basic authentication ends it at the first colon
+/// (RFC 7617 §2).
 struct UserName: ConfigScalar {
   var text: String
 
-  static var configForm: String { "a name that is not empty" }
+  static var configForm: String { "a name without ':' and control characters" }
   static var configPlaceholder: UserName { UserName(text: "placeholder") }
 
   init(text: String) {
@@ -96,7 +97,8 @@ struct UserName: ConfigScalar {
   }
 
   init?(configText: String) {
-    guard !configText.isEmpty else { return nil }
+    let isUsable = configText.unicodeScalars.allSatisfy { $0 != ":" && $0.properties.generalCategory != .control }
+    guard isUsable, !configText.isEmpty else { return nil }
     text = configText
   }
 }

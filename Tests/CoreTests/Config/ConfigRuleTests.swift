@@ -375,7 +375,7 @@ import Testing
     ),
     (
       "users: [{name: '', password: a}]",
-      "5:20: 'users[0].name' in frontend 'f': expected a name that is not empty, found ''"
+      "5:20: 'users[0].name' in frontend 'f': expected a name without ':' and control characters, found ''"
     ),
     (
       "users: [{name: a, password: b}, {name: a, password: c}]",
