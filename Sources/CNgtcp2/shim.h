@@ -7,6 +7,7 @@
 #include <ngtcp2/ngtcp2_crypto.h>
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -92,6 +93,15 @@ static inline ngtcp2_ssize shim_conn_writev_stream(ngtcp2_conn *conn, ngtcp2_pat
                                                    uint32_t flags, int64_t stream, const ngtcp2_vec *data,
                                                    size_t count, ngtcp2_tstamp now) {
   return ngtcp2_conn_writev_stream(conn, path, info, target, size, accepted, flags, stream, data, count, now);
+}
+
+// Whether the peer asked us to stop sending on a stream, for which this version has no callback. It shows in
+// the error of a write; this write is longer than any stream, so that it fails in every case and does nothing.
+static inline int shim_conn_is_stream_stopped(ngtcp2_conn *conn, int64_t stream) {
+  ngtcp2_vec endless = {NULL, SIZE_MAX};
+  ngtcp2_ssize result = ngtcp2_conn_writev_stream(conn, NULL, NULL, NULL, 0, NULL, NGTCP2_WRITE_STREAM_FLAG_NONE,
+                                                  stream, &endless, 1, 0);
+  return result == NGTCP2_ERR_STREAM_SHUT_WR || result == NGTCP2_ERR_STREAM_NOT_FOUND;
 }
 
 static inline ngtcp2_ssize shim_conn_write_transport_close(ngtcp2_conn *conn, uint8_t *target, size_t size,

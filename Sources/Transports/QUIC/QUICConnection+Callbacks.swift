@@ -101,14 +101,6 @@ extension QUICConnection {
       connection.markChanged(stream)
       return 0
     }
-    callbacks.stream_stop_sending = { _, _, code, user, streamUser in
-      guard let connection = owner(user), let stream = stream(streamUser) else { return 0 }
-      stream.stopCode = code
-      stream.isOutputDead = true
-      stream.output.abandon()
-      connection.markChanged(stream)
-      return 0
-    }
     callbacks.extend_max_stream_data = { _, _, _, user, streamUser in
       guard let connection = owner(user), let stream = stream(streamUser) else { return 0 }
       connection.wantsTurn(stream)

@@ -56,6 +56,7 @@ extension QUICConnection {
   /// Starts a burst: what may be sent without a pause. `nextBatch` then yields it.
   func beginBurst() {
     output.burstLeft = isOpen ? ngtcp2_conn_get_send_quantum(conn) : Int.max
+    if isOpen { checkBlocked() }
   }
 
   /// Ends a burst, so that pacing counts from now on (RFC 9002 §7.7).
@@ -151,9 +152,9 @@ extension QUICConnection {
       if written >= 0 { return written }
       switch CInt(written) {
       case NGTCP2_ERR_WRITE_MORE: continue
-      case NGTCP2_ERR_STREAM_DATA_BLOCKED: skipTurn()
+      case NGTCP2_ERR_STREAM_DATA_BLOCKED: block()
       case NGTCP2_ERR_STREAM_SHUT_WR, NGTCP2_ERR_STREAM_NOT_FOUND:
-        stream?.isOutputDead = true
+        if let stream { stopped(stream) }
         skipTurn()
       default:
         failed(CInt(written), now: now)
@@ -177,13 +178,39 @@ extension QUICConnection {
     while let stream = sendTurns.first {
       let isBlocked = stream.output.unsent > 0 && ngtcp2_conn_get_max_stream_data_left(conn, stream.id) == 0
       guard stream.wantsToSend, !isBlocked else {
-        skipTurn()
+        if isBlocked { block() } else { skipTurn() }
         continue
       }
       // A full connection window holds everybody up; nobody loses the turn.
       return stream.output.unsent > 0 && ngtcp2_conn_get_max_data_left(conn) == 0 ? nil : stream
     }
     return nil
+  }
+
+  /// The first stream's window is full; it has its next turn when the peer opens it.
+  private func block() {
+    if let stream = sendTurns.first { blocked.append(stream) }
+    skipTurn()
+  }
+
+  /// A stream that waits for its window does not write, and so does not learn that the peer wants no more.
+  private func checkBlocked() {
+    for _ in 0..<min(blocked.count, 32) {
+      guard let stream = blocked.popFirst(), stream.wantsToSend, !stream.isQueued else { continue }
+      if shim_conn_is_stream_stopped(conn, stream.id) != 0 {
+        stopped(stream)
+      } else {
+        blocked.append(stream)
+      }
+    }
+  }
+
+  private func stopped(_ stream: QUICStream) {
+    guard !stream.isOutputDead else { return }
+    stream.isStopped = true
+    stream.isOutputDead = true
+    stream.output.abandon()
+    markChanged(stream)
   }
 
   private func skipTurn() {

@@ -53,6 +53,8 @@ final class QUICConnection {
   var streams: [Int64: QUICStream] = [:]
   /// Streams that want to send, in the order of their turns.
   var sendTurns: Deque<QUICStream> = []
+  /// Streams whose window was full when they last had a turn.
+  var blocked: Deque<QUICStream> = []
   /// Bytes left of the turn of the first of them.
   var turnLeft = QUICConnection.turn
   /// Whether a stream that the peer closes makes room for another.
@@ -375,6 +377,7 @@ extension QUICConnection {
   private func finish(_ error: QUICConnectionError, _ next: State) {
     state = next
     sendTurns.removeAll()
+    blocked.removeAll()
     events.append(.closed(error))
     if next == .ended { events.append(.ended) }
   }

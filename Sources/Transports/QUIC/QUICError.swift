@@ -65,8 +65,8 @@ extension QUICConnectionError: CustomStringConvertible {
 enum QUICStreamError: Error, Equatable, Sendable {
   /// The peer gave up sending, with this code (RESET_STREAM, RFC 9000 §19.4).
   case reset(code: UInt64)
-  /// The peer gave up reading, with this code (STOP_SENDING, RFC 9000 §19.5).
-  case stopped(code: UInt64)
+  /// The peer gave up reading (STOP_SENDING, RFC 9000 §19.5).
+  case stopped
   /// The stream's connection ended.
   case connectionLost(QUICConnectionError)
   /// No more bytes can be sent on it.
@@ -77,7 +77,7 @@ extension QUICStreamError: CustomStringConvertible {
   var description: String {
     switch self {
     case .reset(let code): "the peer reset the QUIC stream (code \(code))"
-    case .stopped(let code): "the peer stopped reading the QUIC stream (code \(code))"
+    case .stopped: "the peer stopped reading the QUIC stream"
     case .connectionLost(let error): error.description
     case .outputClosed: "the QUIC stream's output is closed"
     }

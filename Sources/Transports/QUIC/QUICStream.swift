@@ -24,8 +24,8 @@ final class QUICStream {
   var isInputFinished = false
   /// The code of the peer's RESET_STREAM.
   var resetCode: UInt64?
-  /// The code of the peer's STOP_SENDING.
-  var stopCode: UInt64?
+  /// The peer sent STOP_SENDING; with which code, ngtcp2 does not tell.
+  var isStopped = false
 
   var output = SendQueue()
   /// A FIN goes behind the last byte of `output`.

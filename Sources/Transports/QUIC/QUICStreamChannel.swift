@@ -105,9 +105,6 @@ extension QUICStreamChannel: QUICStreamUser {
     if let code = stream.resetCode, !isInputClosed {
       return fail(.reset(code: code))
     }
-    if let code = stream.stopCode, code != QUICApplicationCode.none {
-      return fail(.stopped(code: code))
-    }
     deliver()
     failIfUnwanted()
     updateWritability()
@@ -117,11 +114,11 @@ extension QUICStreamChannel: QUICStreamUser {
     fail(.connectionLost(error))
   }
 
-  /// The peer read no more when it closed, which it did cleanly: an error only once it cannot send us
-  /// anything either and we still want to send.
+  /// A peer that wants no more of us may still have something to say, so what it sends is read to its end
+  /// first. Until then what we send is dropped.
   private func failIfUnwanted() {
-    guard state == .active, let code = stream.stopCode, isInputClosed, !isOutputClosed else { return }
-    fail(.stopped(code: code))
+    guard state == .active, stream.isStopped, isInputClosed, !isOutputClosed else { return }
+    fail(.stopped)
   }
 
   private func deliver() {
@@ -168,7 +165,7 @@ extension QUICStreamChannel {
   func write0(_ data: NIOAny, promise: EventLoopPromise<Void>?) {
     guard state != .inactive else { return fail(promise, ChannelError.ioOnClosedChannel) }
     guard !isOutputClosed else { return fail(promise, ChannelError.outputClosed) }
-    if let code = stream.stopCode { return fail(promise, QUICStreamError.stopped(code: code)) }
+    if stream.isStopped { return fail(promise, QUICStreamError.stopped) }
     guard let bytes = tryUnwrapData(data, as: ByteBuffer.self) else {
       return fail(promise, ChannelError.operationUnsupported)
     }
