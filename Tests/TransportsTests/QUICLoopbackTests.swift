@@ -1,166 +1,226 @@
 import Logging
 import MagicalaneCore
+import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
 import Testing
 
 @testable import MagicalaneTransports
 
-/// A listener and a transport that talk over loopback.
-final class QUICLoopback: Sendable {
-  let group: MultiThreadedEventLoopGroup
-  let resolver = NameResolver(threads: 2)
-  let listener: QUICListener
-  let credentials: QUICTestCredentials.Pair
-
-  init(
-    loops: Int = 2,
-    buffer: Int = 16 << 20,
-    host: String = "127.0.0.1:0",
-    _ change: (inout QUICListener.Options) -> Void = { _ in }
-  ) throws {
-    credentials = try QUICTestCredentials.pair()
-    group = MultiThreadedEventLoopGroup(numberOfThreads: loops)
-    var options = QUICListener.Options(
-      tls: TLSServerOptions(certificate: credentials.certificate, key: credentials.key)
-    )
-    change(&options)
-    listener = try QUICListener(
-      options: options,
-      context: ListenContext(
-        name: "test",
-        address: ListenAddress(scheme: "quic", location: host),
-        logger: Logger(label: "quic.server"),
-        loops: group,
-        resolver: resolver,
-        buffer: buffer,
-        directory: "/"
-      )
-    )
-  }
-
-  func transport(
-    to address: ListenAddress,
-    pin: String? = nil,
-    buffer: Int = 16 << 20,
-    host: String? = nil,
-    _ change: (inout QUICTransport.Options) -> Void = { _ in }
-  ) throws -> QUICTransport {
-    let server = try #require(Target(address.location))
-    var options = QUICTransport.Options(
-      server: server,
-      tls: TLSClientOptions(pinSha256: [pin ?? credentials.pin])
-    )
-    change(&options)
-    return try QUICTransport(
-      options: options,
-      context: TransportContext(
-        name: "test",
-        logger: Logger(label: "quic.client"),
-        loops: group,
-        resolver: resolver,
-        credentials: nil,
-        buffer: buffer,
-        directory: "/"
-      )
-    )
-  }
-
-  func end() async throws {
-    await listener.close()
-    try await group.shutdownGracefully()
-  }
-}
-
-/// Sends back what it gets, and the end of it.
-final class EchoHandler: ChannelInboundHandler {
-  typealias InboundIn = ByteBuffer
-  typealias OutboundOut = ByteBuffer
-
-  func channelActive(context: ChannelHandlerContext) { context.read() }
-
-  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-    context.writeAndFlush(data, promise: nil)
-  }
-
-  func channelReadComplete(context: ChannelHandlerContext) {
-    if context.channel.isWritable { context.read() }
-  }
-
-  func channelWritabilityChanged(context: ChannelHandlerContext) {
-    if context.channel.isWritable { context.read() }
-  }
-
-  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-    if event as? ChannelEvent == .inputClosed { context.close(mode: .output, promise: nil) }
-  }
-
-  func errorCaught(context: ChannelHandlerContext, error: any Error) {}
-}
-
-/// Gathers what a stream brings, up to its end.
-final class Gathering: ChannelInboundHandler {
-  typealias InboundIn = ByteBuffer
-  typealias OutboundOut = ByteBuffer
-
-  private var bytes = ByteBuffer()
-  private let done: EventLoopPromise<ByteBuffer>
-
-  init(_ done: EventLoopPromise<ByteBuffer>) {
-    self.done = done
-  }
-
-  func handlerAdded(context: ChannelHandlerContext) { context.read() }
-
-  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-    var more = unwrapInboundIn(data)
-    bytes.writeBuffer(&more)
-  }
-
-  func channelReadComplete(context: ChannelHandlerContext) { context.read() }
-
-  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-    if event as? ChannelEvent == .inputClosed { done.succeed(bytes) }
-  }
-
-  func errorCaught(context: ChannelHandlerContext, error: any Error) { done.fail(error) }
-
-  func channelInactive(context: ChannelHandlerContext) { done.fail(ChannelError.eof) }
-}
-
-extension Channel {
-  /// Sends all of it and the end, and returns what came back.
-  func exchange(_ bytes: ByteBuffer) async throws -> ByteBuffer {
-    try await eventLoop.flatSubmit {
-      let done = self.eventLoop.makePromise(of: ByteBuffer.self)
-      do {
-        try self.pipeline.syncOperations.addHandler(Gathering(done))
-      } catch {
-        done.fail(error)
-      }
-      self.writeAndFlush(bytes, promise: nil)
-      self.close(mode: .output, promise: nil)
-      return done.futureResult
-    }.get()
-  }
-}
-
-func echo(_ channel: any Channel) -> EventLoopFuture<Void> {
-  channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(EchoHandler()) }
-}
-
 @Suite(.timeLimit(.minutes(2))) struct QUICLoopbackTests {
-  @Test("a stream carries bytes there and back over sockets")
-  func exchange() async throws {
-    let loopback = try QUICLoopback()
+  private func open(_ transport: QUICTransport, _ loopback: QUICLoopback) async throws -> any Channel {
+    try await transport.openStream(deadline: .now() + .seconds(10), on: loopback.group.next()).get()
+  }
+
+  @Test(
+    "a stream carries bytes there and back over sockets",
+    arguments: ["127.0.0.1:0", "[::1]:0", "localhost:0"]
+  )
+  func exchange(host: String) async throws {
+    let loopback = try QUICLoopback(host: host)
     let address = try await loopback.listener.bind(accept: echo)
     let transport = try loopback.transport(to: address)
-    let channel = try await transport.openStream(deadline: .now() + .seconds(5), on: loopback.group.next())
-      .get()
+    let channel = try await open(transport, loopback)
     let sent = pattern(3_000_000)
     let back = try await channel.exchange(sent)
     #expect(back == sent)
     await transport.shutdown()
     try await loopback.end()
+  }
+
+  @Test("300 streams at once on one connection keep their bytes apart")
+  func manyStreams() async throws {
+    let loopback = try QUICLoopback(loops: 1)
+    let address = try await loopback.listener.bind(accept: echo)
+    let transport = try loopback.transport(to: address)
+    let wrong = try await withThrowingTaskGroup(of: Bool.self) { group in
+      for index in 0..<300 {
+        group.addTask {
+          let channel = try await open(transport, loopback)
+          let sent = pattern(20_000 + index, seed: index)
+          return try await channel.exchange(sent) != sent
+        }
+      }
+      return try await group.reduce(0) { $0 + ($1 ? 1 : 0) }
+    }
+    #expect(wrong == 0)
+    await transport.shutdown()
+    try await loopback.end()
+  }
+
+  @Test("requests over the server's limit of streams wait for their turn")
+  func credit() async throws {
+    let loopback = try QUICLoopback(loops: 1) { $0.maxStreams = 2 }
+    let address = try await loopback.listener.bind(accept: echo)
+    let transport = try loopback.transport(to: address)
+    let done = try await withThrowingTaskGroup(of: Bool.self) { group in
+      for index in 0..<20 {
+        group.addTask {
+          let channel = try await open(transport, loopback)
+          let sent = pattern(1000, seed: index)
+          return try await channel.exchange(sent) == sent
+        }
+      }
+      return try await group.reduce(0) { $0 + ($1 ? 1 : 0) }
+    }
+    #expect(done == 20)
+    await transport.shutdown()
+    try await loopback.end()
+  }
+
+  @Test("a server that wants every address proved still serves everyone")
+  func retry() async throws {
+    let loopback = try QUICLoopback { $0.retry = .always }
+    let address = try await loopback.listener.bind(accept: echo)
+    let transport = try loopback.transport(to: address)
+    let sent = pattern(10_000)
+    let back = try await open(transport, loopback).exchange(sent)
+    #expect(back == sent)
+    await transport.shutdown()
+    try await loopback.end()
+  }
+
+  @Test("a wrong certificate is refused at once, with the reason")
+  func wrongCertificate() async throws {
+    let loopback = try QUICLoopback()
+    let address = try await loopback.listener.bind(accept: echo)
+    let other = try SelfSignedCertificate.make(hosts: ["localhost"])
+    let transport = try loopback.transport(to: address, pin: other.pinSHA256)
+    let started = NIODeadline.now()
+    let error = await #expect(throws: OpenError.self) { try await open(transport, loopback) }
+    #expect(error?.message.contains("pin") == true)
+    #expect(NIODeadline.now() - started < .seconds(5))
+    await transport.shutdown()
+    try await loopback.end()
+  }
+
+  @Test("a server that is not there is an error that says so, well before the deadline")
+  func nobodyThere() async throws {
+    let loopback = try QUICLoopback()
+    let address = try await loopback.listener.bind(accept: echo)
+    await loopback.listener.close()
+    let transport = try loopback.transport(to: address)
+    let started = NIODeadline.now()
+    let error = await #expect(throws: OpenError.self) { try await open(transport, loopback) }
+    #expect(error?.kind == .refused)
+    #expect(NIODeadline.now() - started < .seconds(8))
+    await transport.shutdown()
+    try await loopback.end()
+  }
+
+  @Test("a port that somebody has is an error, though sockets of one listener share theirs")
+  func portInUse() async throws {
+    let loopback = try QUICLoopback()
+    let address = try await loopback.listener.bind(accept: echo)
+    let second = try QUICLoopback(host: address.location)
+    let error = await #expect(throws: PluginError.self) { try await second.listener.bind(accept: echo) }
+    #expect(error?.description.contains("in use") == true)
+    try await second.end()
+    try await loopback.end()
+  }
+
+  @Test("a client whose socket is replaced stays connected, whichever of the server's loops hears of it")
+  func rebinding() async throws {
+    let loopback = try QUICLoopback(loops: 4)
+    let address = try await loopback.listener.bind(accept: echo)
+    let transport = try loopback.transport(to: address)
+    let loop = loopback.group.next()
+    let received = NIOLockedValueBox(0)
+    let channel = try await transport.openStream(deadline: .now() + .seconds(10), on: loop).get()
+    try await loop.submit {
+      try channel.pipeline.syncOperations.addHandler(Counting(received))
+    }.get()
+    let endpoint = try await loop.submit {
+      let udp = try #require(channel.parent)
+      return NIOLoopBound(try udp.pipeline.syncOperations.handler(type: QUICEndpoint.self), eventLoop: loop)
+    }.get()
+    for round in 1...6 {
+      try await channel.writeAndFlush(pattern(50_000)).get()
+      while received.withLockedValue({ $0 }) < round * 50_000 { try await Task.sleep(for: .milliseconds(5)) }
+      // The socket goes away below the handler that would close the connection.
+      try await loop.submit { endpoint.value.loseSocket() }.get()
+    }
+    #expect(channel.isActive)
+    await transport.shutdown()
+    try await loopback.end()
+  }
+
+  @Test("a server that starts again tells its clients, which connect anew")
+  func restart() async throws {
+    let loopback = try QUICLoopback(loops: 1)
+    let address = try await loopback.listener.bind(accept: echo)
+    let transport = try loopback.transport(to: address)
+    let first = try await open(transport, loopback)
+    await loopback.listener.close()
+    let second = try QUICLoopback(loops: 1, host: address.location)
+    _ = try await second.listener.bind(accept: echo)
+    try await first.closeFuture.get()
+    let sent = pattern(1000)
+    #expect(try await open(transport, loopback).exchange(sent) == sent)
+    await transport.shutdown()
+    try await second.end()
+    try await loopback.end()
+  }
+
+  @Test("a listener that stops takes nobody new and lets streams finish")
+  func draining() async throws {
+    let loopback = try QUICLoopback(loops: 1)
+    let address = try await loopback.listener.bind(accept: echo)
+    let transport = try loopback.transport(to: address)
+    let old = try await open(transport, loopback)
+    try await old.writeAndFlush(pattern(10)).get()
+    // One exchange shows that the server has the stream.
+    let probe = try await open(transport, loopback).exchange(pattern(10))
+    #expect(probe == pattern(10))
+    await loopback.listener.stopAccepting()
+    let late = try await open(transport, loopback)
+    await #expect(throws: (any Error).self) { try await late.exchange(pattern(10)) }
+    let sent = pattern(100_000)
+    let back = try await old.exchange(sent)
+    #expect(back.readableBytes == 100_010)
+    await transport.shutdown()
+    try await loopback.end()
+  }
+
+  @Test("what a listener's stream sent before it closed arrives although the listener closes")
+  func lingering() async throws {
+    let loopback = try QUICLoopback(loops: 1)
+    let accepted = NIOLockedValueBox<(any Channel)?>(nil)
+    let address = try await loopback.listener.bind { channel in
+      accepted.withLockedValue { $0 = channel }
+      return channel.eventLoop.makeCompletedFuture {
+        try channel.pipeline.syncOperations.addHandler(Parting())
+      }
+    }
+    let transport = try loopback.transport(to: address)
+    let channel = try await open(transport, loopback)
+    let back = try await channel.exchange(pattern(10))
+    #expect(back == pattern(2_000_000))
+    await loopback.listener.close()
+    await transport.shutdown()
+    try await loopback.end()
+  }
+}
+
+/// Counts bytes.
+private final class Counting: ChannelInboundHandler {
+  typealias InboundIn = ByteBuffer
+  private let total: NIOLockedValueBox<Int>
+  init(_ total: NIOLockedValueBox<Int>) { self.total = total }
+  func handlerAdded(context: ChannelHandlerContext) { context.read() }
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    let count = unwrapInboundIn(data).readableBytes
+    total.withLockedValue { $0 += count }
+  }
+  func channelReadComplete(context: ChannelHandlerContext) { context.read() }
+}
+
+/// Says much, and closes without waiting.
+private final class Parting: ChannelInboundHandler {
+  typealias InboundIn = ByteBuffer
+  typealias OutboundOut = ByteBuffer
+  func channelActive(context: ChannelHandlerContext) {
+    context.writeAndFlush(wrapOutboundOut(pattern(2_000_000)), promise: nil)
+    context.close(promise: nil)
   }
 }

@@ -297,6 +297,11 @@ final class QUICTestLink {
 /// Bytes that differ from place to place, so that a lost or doubled piece shows.
 func pattern(_ count: Int, seed: Int = 0) -> ByteBuffer {
   var buffer = ByteBufferAllocator().buffer(capacity: count)
-  buffer.writeBytes((0..<count).map { UInt8(truncatingIfNeeded: ($0 &* 31) ^ ($0 >> 8) ^ seed) })
+  var word = UInt64(truncatingIfNeeded: seed)
+  while buffer.readableBytes + 8 <= count {
+    word = word &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+    buffer.writeInteger(word)
+  }
+  buffer.writeRepeatingByte(UInt8(truncatingIfNeeded: seed), count: count - buffer.readableBytes)
   return buffer
 }

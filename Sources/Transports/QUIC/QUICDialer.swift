@@ -198,12 +198,13 @@ final class QUICDialer {
   private func failed(_ error: any Error) {
     if case .shutDown = state { return }
     failures += 1
-    let reason = OpenError(quic: error)
+    // The race of addresses names every error that it does not know "failed".
+    let cause = (error as? OpenError)?.cause as? QUICConnectionError
+    let reason = OpenError(quic: cause ?? error)
     plan.logger.debug(
       "No QUIC connection to the server",
       metadata: ["server": "\(plan.server)", "reason": "\(reason)"]
     )
-    let cause = error as? QUICConnectionError ?? reason.cause as? QUICConnectionError
     let isFinal = cause.map { !$0.isTransient } ?? (reason.kind == .nameNotResolved)
     requests = requests.filter { $0.attemptFailed(reason, isFinal: isFinal) }
     state = .pausing

@@ -159,6 +159,11 @@ final class QUICEndpoint: ChannelDuplexHandler {
     }.nonisolated()
   }
 
+  /// Gives up the socket, but not the connections.
+  func loseSocket() {
+    context?.close(promise: nil)
+  }
+
   /// Puts another socket in place of a lost one, again and again until it works.
   ///
   /// Connections go on: their peers see that the address changed.
