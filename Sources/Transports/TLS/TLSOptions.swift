@@ -1,3 +1,5 @@
+import MagicalaneCore
+
 /// What a transport's `tls:` mapping may hold: how its server is to be recognised.
 ///
 /// Without `ca`, `pinSha256` and `insecure` the server's certificate must be valid for its name under one of
@@ -48,23 +50,5 @@ struct TLSServerOptions: Decodable, Sendable {
     self.certificate = certificate
     self.key = key
     self.clientCa = clientCa
-  }
-}
-
-/// A text, or a list of texts, in the config.
-struct OneOrMore: Decodable, Sendable {
-  var values: [String]
-
-  init(_ values: [String]) {
-    self.values = values
-  }
-
-  init(from decoder: any Decoder) throws {
-    let container = try decoder.singleValueContainer()
-    do {
-      values = [try container.decode(String.self)]
-    } catch DecodingError.typeMismatch {
-      values = try container.decode([String].self)
-    }
   }
 }
