@@ -28,6 +28,7 @@ public struct LogSettings: Sendable, Equatable {
   /// `format:`
   public var format: Format = .text
 
+  /// The defaults.
   public init() {}
 }
 
