@@ -46,6 +46,15 @@ static void shim_log_printf(void *user_data, const char *format, ...) {
   if (anchor->log) anchor->log(anchor->owner, line);
 }
 
+// 0 sends none. ngtcp2 0.x reads 0 so, 1.x UINT64_MAX, which makes 0.x send a PING with every packet.
+static inline void shim_conn_keep_alive(ngtcp2_conn *conn, uint64_t after) {
+#if NGTCP2_VERSION_NUM >= 0x010000
+  ngtcp2_conn_set_keep_alive_timeout(conn, after == 0 ? UINT64_MAX : after);
+#else
+  ngtcp2_conn_set_keep_alive_timeout(conn, after);
+#endif
+}
+
 static inline void shim_settings_default(ngtcp2_settings *settings) { ngtcp2_settings_default(settings); }
 
 static inline void shim_settings_log(ngtcp2_settings *settings) { settings->log_printf = shim_log_printf; }

@@ -223,12 +223,14 @@ struct TLSTestCredentials {
     _ = try certificate.write(to: directory.path)
     var options = trust?(certificate) ?? TLSClientOptions(ca: "cert.pem")
     if let clientCertificate {
-      options.certificate = try directory.write(clientCertificate.certificatePEM, to: "client.crt")
-      options.key = try directory.write(clientCertificate.keyPEM, to: "client.key")
+      options.certificate = FilePath(try directory.write(clientCertificate.certificatePEM, to: "client.crt"))
+      options.key = FilePath(try directory.write(clientCertificate.keyPEM, to: "client.key"))
     }
     var serverOptions = TLSServerOptions(certificate: "cert.pem", key: "key.pem")
     if let acceptedClient {
-      serverOptions.clientCa = try directory.write(acceptedClient.certificatePEM, to: "accepted.crt")
+      serverOptions.clientCa = FilePath(
+        try directory.write(acceptedClient.certificatePEM, to: "accepted.crt")
+      )
     }
     server = try TLSServerCredentials(options: serverOptions, directory: directory.path)
     client = try TLSClientCredentials(

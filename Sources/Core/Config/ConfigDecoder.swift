@@ -107,7 +107,9 @@ extension ConfigFindings {
   func read<T: Decodable>(_ type: T.Type, _ value: ConfigValue, _ path: [String]) -> T? {
     if let form = ScalarForm(type) {
       if type == Secret.self { addSecret(path) }
-      return readScalar(form, value, path) as? T
+      let result = readScalar(form, value, path) as? T
+      if let file = result as? FilePath { addFile(file, path) }
+      return result
     }
     if let type = type as? any ConfigCollection.Type { return type.read(value, path, self) as? T }
     return readByItself(type, value, path)

@@ -97,7 +97,9 @@ struct UserName: ConfigScalar {
   }
 
   init?(configText: String) {
-    let isUsable = configText.unicodeScalars.allSatisfy { $0 != ":" && $0.properties.generalCategory != .control }
+    let isUsable = configText.unicodeScalars.allSatisfy {
+      $0 != ":" && $0.properties.generalCategory != .control
+    }
     guard isUsable, !configText.isEmpty else { return nil }
     text = configText
   }

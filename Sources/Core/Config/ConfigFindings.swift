@@ -8,6 +8,8 @@ final class ConfigFindings {
   private var reported: Set<ConfigProblem> = []
   private var reportedPaths: [[String]: Int] = [:]
   private(set) var secrets: Set<[String]> = []
+  /// The files that values name, by the paths of those values.
+  private(set) var files: [[String]: FilePath] = [:]
 
   /// The keys of each mapping that was read, and whether they are all of them.
   private struct KnownKeys {
@@ -76,6 +78,12 @@ final class ConfigFindings {
 
   func addSecret(_ path: [String]) {
     secrets.insert(path)
+  }
+
+  // MARK: Files
+
+  func addFile(_ file: FilePath, _ path: [String]) {
+    files[path] = file
   }
 
   // MARK: Keys

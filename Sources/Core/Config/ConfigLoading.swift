@@ -30,8 +30,7 @@ extension Configuration {
       root = ConfigDocument.read(defaultText, environment: [:], into: findings)
     }
     guard root != nil else { throw ConfigErrors(findings.problems) }
-    let sections = ConfigSections(findings, registry, defaults)
-    let configuration = sections.read(directory: directory(of: file))
+    let configuration = ConfigSections(findings, registry, defaults, directory: directory(of: file)).read()
     findings.reportUnknownKeys()
     guard findings.problems.isEmpty else { throw ConfigErrors(findings.problems) }
     return configuration

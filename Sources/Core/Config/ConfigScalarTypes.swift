@@ -91,6 +91,38 @@ public struct Secret: ConfigScalar, Hashable, Sendable, CustomStringConvertible 
   public var description: String { "***" }
 }
 
+/// The path of a file in the config: the config remembers it, so that a reload sees when the file was replaced.
+///
+/// A relative path starts in the directory of the config, which plugins get in their context.
+public struct FilePath: ConfigScalar, Hashable, Sendable, CustomStringConvertible {
+  /// As it is written.
+  public var text: String
+
+  /// A path made by hand.
+  public init(_ text: String) {
+    self.text = text
+  }
+
+  /// See `ConfigScalar`.
+  public static var configForm: String { "the path of a file" }
+  /// See `ConfigScalar`.
+  public static var configPlaceholder: FilePath { FilePath("placeholder") }
+
+  /// Takes any text but the empty one.
+  public init?(configText: String) {
+    guard !configText.isEmpty else { return nil }
+    text = configText
+  }
+
+  /// As it is written.
+  public var description: String { text }
+
+  /// The path from the root, or from where the program was started.
+  public func resolved(in directory: String) -> String {
+    text.hasPrefix("/") || directory.isEmpty ? text : "\(directory)/\(text)"
+  }
+}
+
 extension Target: ConfigScalar {
   /// See `ConfigScalar`.
   public static var configForm: String { "HOST:PORT with a port from 1 to 65535" }

@@ -9,15 +9,18 @@ struct ConfigSections {
   let registry: Registry
   let defaults: Limits
   let root: ConfigValue
+  /// Where relative paths start.
+  let directory: String
 
-  init(_ findings: ConfigFindings, _ registry: Registry, _ defaults: Limits) {
+  init(_ findings: ConfigFindings, _ registry: Registry, _ defaults: Limits, directory: String) {
+    self.directory = directory
     self.findings = findings
     self.registry = registry
     self.defaults = defaults
     root = findings.root
   }
 
-  func read(directory: String) -> Configuration {
+  func read() -> Configuration {
     guard case .mapping = root.content else {
       findings.reportMismatch("a mapping", root, [])
       return Configuration(
@@ -153,7 +156,7 @@ struct ConfigSections {
       settings.buffer,
       settings.handshakeTimeout.nanoseconds,
       settings.idleTimeout.nanoseconds,
-      rest: entry.value,
+      rest: entry,
       without: FrontendEntry.keys
     )
     return settings
@@ -223,7 +226,7 @@ struct ConfigSections {
       credentials?.password.debugDescription ?? "-",
       settings.buffer,
       settings.connectTimeout.nanoseconds,
-      rest: entry.value,
+      rest: entry,
       without: TransportEntry.keys
     )
     return settings
@@ -249,13 +252,15 @@ struct ConfigSections {
     return nil
   }
 
-  /// The common keys as they take effect, and the others as they stand.
-  private func fingerprint(_ parts: Any..., rest value: ConfigValue, without keys: Set<String>) -> String {
+  /// The common keys as they take effect, the others as they stand, and which files they name at this time.
+  private func fingerprint(_ parts: Any..., rest entry: Entry, without keys: Set<String>) -> String {
     let others = ConfigValue(
-      content: .mapping(value.members.filter { !keys.contains($0.key) }),
-      position: value.position
+      content: .mapping(entry.value.members.filter { !keys.contains($0.key) }),
+      position: entry.value.position
     )
-    return parts.map { "\($0)" }.joined(separator: " ") + " " + others.canonicalText
+    let files = findings.files.filter { $0.key.starts(with: entry.path) }.map(\.value.text).sorted()
+    let stamps = files.map { FileStamp(FilePath($0).resolved(in: directory)).text }
+    return (parts.map { "\($0)" } + [others.canonicalText] + stamps).joined(separator: " ")
   }
 }
 

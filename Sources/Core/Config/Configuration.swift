@@ -87,8 +87,8 @@ public struct FrontendSettings: Sendable {
   public var makeListener: @Sendable (ListenContext) throws -> any TransportListener
   /// Equal for two entries with the same effect as far as the config can tell; secrets are part of it.
   ///
-  /// Quotes, order of keys, `${NAME}`, and the defaults of common keys written out make no difference; `60s` for
-  /// `1m` in a plugin's own key does. What the files hold that an entry names is no part of it.
+  /// Quotes, order of keys, and defaults written out make no difference. A file that an entry names as a
+  /// `FilePath` is part of it: a renewed certificate makes another entry.
   public var fingerprint: String
   /// Where the entry stands.
   var origin = EntryOrigin()

@@ -93,8 +93,7 @@ extension QUICConnection {
     let isWanted = settings.keepAlive != nil || !streams.isEmpty
     let peer = ngtcp2_conn_get_remote_transport_params(conn)?.pointee.max_idle_timeout ?? 0
     let idle = [peer, settings.idleTimeout].filter { $0 > 0 }.min() ?? UInt64.max
-    // To ngtcp2, 0 means none.
-    ngtcp2_conn_set_keep_alive_timeout(conn, isWanted ? min(settings.keepAlive ?? UInt64.max, idle / 3) : 0)
+    shim_conn_keep_alive(conn, isWanted ? min(settings.keepAlive ?? UInt64.max, idle / 3) : 0)
   }
 
   func markChanged(_ stream: QUICStream) {

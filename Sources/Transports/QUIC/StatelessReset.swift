@@ -8,8 +8,8 @@ enum StatelessReset {
   /// it has lost their connections, and they need not wait for a time-out. Random where the key cannot be
   /// read, which the credentials complain about.
   static func secret(_ options: TLSServerOptions, _ directory: String) -> [UInt8] {
-    let path = options.key.hasPrefix("/") ? options.key : "\(directory)/\(options.key)"
-    guard let key = try? Data(contentsOf: URL(filePath: path)) else { return randomBytes(32) }
+    let path = URL(filePath: options.key.resolved(in: directory))
+    guard let key = try? Data(contentsOf: path) else { return randomBytes(32) }
     var secret = [UInt8](repeating: 0, count: 32)
     let label = Array("magicalane stateless reset".utf8)
     let result = key.withUnsafeBytes { key in

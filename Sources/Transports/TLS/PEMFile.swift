@@ -22,10 +22,10 @@ struct PEMFile {
   ///
   /// - Parameter directory: where a relative path starts.
   /// - Throws: `PluginError` that says why it cannot be read.
-  init(_ path: String, in directory: String, at key: [String]) throws {
-    self.path = path
+  init(_ path: FilePath, in directory: String, at key: [String]) throws {
+    self.path = path.text
     self.key = key
-    let full = path.hasPrefix("/") || directory.isEmpty ? path : "\(directory)/\(path)"
+    let full = path.resolved(in: directory)
     let descriptor = open(full, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw PEMFile.unreadable(full, errno, at: key) }
     defer { close(descriptor) }
@@ -72,7 +72,7 @@ extension CertificateCredentials {
   /// Adds the certificate chain and the private key by which this end shows who it is.
   ///
   /// - Throws: `PluginError` at `tls.certificate` or `tls.key`.
-  func setIdentity(certificate: String, key: String, directory: String) throws {
+  func setIdentity(certificate: FilePath, key: FilePath, directory: String) throws {
     let chain = try PEMFile(certificate, in: directory, at: ["tls", "certificate"])
     guard chain.holds("CERTIFICATE") else {
       throw PluginError(
@@ -109,7 +109,7 @@ extension CertificateCredentials {
   /// Trusts the authorities of a PEM file, and no others.
   ///
   /// - Throws: `PluginError` at `key`.
-  func trust(_ path: String, directory: String, at key: [String]) throws {
+  func trust(_ path: FilePath, directory: String, at key: [String]) throws {
     let file = try PEMFile(path, in: directory, at: key)
     guard file.holds("CERTIFICATE") else {
       throw PluginError(

@@ -16,7 +16,8 @@ import Testing
   @Test(arguments: [
     "", ":", "host", "host:", "host:0", "host:65536", "host:-1", "host:+1", "host:1x", ":80", "a..b:80",
     "2001:db8::1:80",
-    "[2001:db8::1]", "[192.0.2.1]:80", "[::1:80", "ho st:80", "host\n:80", "host:000080", "ünïcode:80", "127.0.0.1\0x:80",
+    "[2001:db8::1]", "[192.0.2.1]:80", "[::1:80", "ho st:80", "host\n:80", "host:000080", "ünïcode:80",
+    "127.0.0.1\0x:80",
   ])
   func `what is no authority is no target`(text: String) {
     #expect(Target(text) == nil)

@@ -1,3 +1,4 @@
+import Foundation
 import Logging
 import NIOCore
 import NIOEmbedded
@@ -264,6 +265,21 @@ import Testing
     let plain = try config("transports: [{name: t, type: pipe, path: x, user: a, password: d}]").transports[0]
     let other = try config("transports: [{\(entry)}]").transports[0]
     #expect(plain.fingerprint != other.fingerprint)
+  }
+
+  @Test func `an entry whose file was replaced has another fingerprint`() throws {
+    let file = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
+    defer { try? FileManager.default.removeItem(at: file) }
+    func fingerprint() throws -> String {
+      try config("transports: [{name: t, type: pipe, path: x, file: '\(file.path)'}]").transports[0]
+        .fingerprint
+    }
+    let absent = try fingerprint()
+    try Data("old".utf8).write(to: file)
+    let old = try fingerprint()
+    #expect(try fingerprint() == old)
+    try Data("other".utf8).write(to: file, options: .atomic)
+    #expect(Set([absent, old, try fingerprint()]).count == 3)
   }
 
   @Test(arguments: [

@@ -49,6 +49,7 @@ struct FakePipe: Transport {
       var label: String
     }
     var path: String
+    var file: FilePath?
     var mode: Mode?
     var retries: Int?
     var ratio: Double?
