@@ -138,6 +138,8 @@ extension QUICConnection {
 
   fileprivate func closed(_ stream: QUICStream) {
     stream.isClosed = true
+    // Closed although we did not end it: the peer did, by STOP_SENDING.
+    if !stream.isFinSent { stopped(stream) }
     streams[stream.id] = nil
     if streams.isEmpty { setKeepAlive() }
     if isServer && acceptsStreams { ngtcp2_conn_extend_max_streams_bidi(conn, 1) }

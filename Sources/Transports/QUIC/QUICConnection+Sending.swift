@@ -205,10 +205,12 @@ extension QUICConnection {
     }
   }
 
-  private func stopped(_ stream: QUICStream) {
+  /// The peer wants no more on this stream.
+  func stopped(_ stream: QUICStream) {
     guard !stream.isOutputDead else { return }
     stream.isStopped = true
     stream.isOutputDead = true
+    stream.isOutputLost = stream.output.held > 0
     stream.output.abandon()
     markChanged(stream)
   }

@@ -26,6 +26,8 @@ final class QUICStream {
   var resetCode: UInt64?
   /// The peer sent STOP_SENDING; with which code, ngtcp2 does not tell.
   var isStopped = false
+  /// The peer did not take all that we wanted to send before that.
+  var isOutputLost = false
 
   var output = SendQueue()
   /// A FIN goes behind the last byte of `output`.

@@ -115,9 +115,11 @@ extension QUICStreamChannel: QUICStreamUser {
   }
 
   /// A peer that wants no more of us may still have something to say, so what it sends is read to its end
-  /// first. Until then what we send is dropped.
+  /// first. Then it is an error if we had more to say, as it is where one writes to a closed TCP connection.
   private func failIfUnwanted() {
-    guard state == .active, stream.isStopped, isInputClosed, !isOutputClosed else { return }
+    guard state == .active, stream.isStopped, stream.isOutputLost, isInputClosed, !isOutputClosed else {
+      return
+    }
     fail(.stopped)
   }
 
@@ -165,7 +167,12 @@ extension QUICStreamChannel {
   func write0(_ data: NIOAny, promise: EventLoopPromise<Void>?) {
     guard state != .inactive else { return fail(promise, ChannelError.ioOnClosedChannel) }
     guard !isOutputClosed else { return fail(promise, ChannelError.outputClosed) }
-    if stream.isStopped { return fail(promise, QUICStreamError.stopped) }
+    if stream.isStopped {
+      stream.isOutputLost = true
+      host.connection.markChanged(stream)
+      host.needsService()
+      return fail(promise, QUICStreamError.stopped)
+    }
     guard let bytes = tryUnwrapData(data, as: ByteBuffer.self) else {
       return fail(promise, ChannelError.operationUnsupported)
     }
