@@ -59,12 +59,17 @@ def server_context(certificates, most=ssl.TLSVersion.TLSv1_3, alpn=("http/1.1",)
     return context
 
 
-def says(*parts, then="close"):
-    """Sends these bytes, then ends: cleanly, without a TLS goodbye (`cut`), or with a RST."""
+def says(*parts, then="close", wait=False):
+    """Sends these bytes, then ends: cleanly, without a TLS goodbye (`cut`), or with a RST.
+
+    `wait`: not before a byte came; a RST overtakes bytes that were not read yet.
+    """
 
     def behave(stream, head):
         for part in parts:
             stream.sendall(part)
+        if wait:
+            stream.recv(1)
         if then == "close" and isinstance(stream, ssl.SSLSocket):
             stream = stream.unwrap()
         elif then == "reset":

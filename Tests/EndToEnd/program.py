@@ -14,7 +14,7 @@ BINARY = Path(os.environ.get("MAGICALANE", REPOSITORY / ".build/release/magicala
 
 # The config for tests: a free port everywhere, no admin listener to collide on, and a drain that is
 # over soon when a test left a session open.
-DRAIN = "5s"
+DRAIN = "200ms"
 
 
 class Address:

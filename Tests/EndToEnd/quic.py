@@ -99,7 +99,7 @@ def mutated(datagram, chance):
 
 
 class Link:
-    """A UDP relay in front of `pair`: each client behind it is seen by the server from a port of the relay's.
+    """A UDP relay in front of `pair`: each client behind it comes to the server from a port of the relay's.
 
     `bend(datagram, upward)` gives the datagrams to pass on in place of this one.
     """
@@ -108,11 +108,9 @@ class Link:
         self.pair, self.bend = pair, bend or (lambda datagram, upward: [datagram])
         self.front = self._socket()
         self.address = self.front.getsockname()
-        self.back = None
-        self.client = None
-        self.passed = 0
+        self.backs = {}
+        self.is_open = True
         self._lock = threading.Lock()
-        self.rebind()
         threading.Thread(target=self._upward, daemon=True).start()
 
     @staticmethod
@@ -121,41 +119,44 @@ class Link:
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             new.setsockopt(socket.SOL_SOCKET, option, 4 << 20)
         new.bind(("127.0.0.1", 0))
+        new.settimeout(0.2)
         return new
 
     def rebind(self):
-        """The server sees the client come from a new port from now on, and cannot reach it at the old one."""
+        """The server sees each client come from a new port from now on, and cannot reach it at the old one."""
         with self._lock:
-            old, self.back = self.back, self._socket()
-            if old:
-                old.close()
-            threading.Thread(target=self._downward, args=(self.back,), daemon=True).start()
+            self.backs = {}
 
     def _upward(self):
-        with contextlib.suppress(OSError):
-            while True:
-                datagram, self.client = self.front.recvfrom(65535)
-                with self._lock:
-                    for changed in self.bend(datagram, True):
-                        self.passed += 1
-                        self.back.sendto(changed, self.pair)
-
-    def _downward(self, back):
-        back.settimeout(0.2)
-        while self.back is back:
+        while self.is_open:
             try:
-                datagram = back.recv(65535)
-                for changed in self.bend(datagram, False):
-                    self.front.sendto(changed, self.client)
+                datagram, client = self.front.recvfrom(65535)
             except TimeoutError:
                 continue
-            except OSError:
-                return
+            with self._lock:
+                back = self.backs.get(client)
+                if back is None:
+                    back = self.backs[client] = self._socket()
+                    threading.Thread(target=self._downward, args=(client, back), daemon=True).start()
+                for changed in self.bend(datagram, True):
+                    back.sendto(changed, self.pair)
+        self.front.close()
+
+    def _downward(self, client, back):
+        while self.is_open and self.backs.get(client) is back:
+            try:
+                datagram = back.recv(65535)
+            except TimeoutError:
+                continue
+            except ConnectionError:  # the server is gone
+                continue
+            with self._lock, contextlib.suppress(OSError):  # closed meanwhile
+                for changed in self.bend(datagram, False):
+                    self.front.sendto(changed, client)
+        back.close()
 
     def close(self):
-        back, self.back = self.back, None
-        for end in (self.front, back):
-            end.close()
+        self.is_open = False
 
     def __enter__(self):
         return self

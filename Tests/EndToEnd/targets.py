@@ -11,6 +11,7 @@ KEY, for a test to ask about over a connection of its own; so a test knows what 
     stall KEY             neither reads nor answers
     outcome KEY           answers with one line of JSON once the connection under KEY is over
     opened PREFIX         answers with the number of connections so far whose key starts with PREFIX
+    release PREFIX        ends every connection of the verb `stall` under such keys
     sent PREFIX           answers with the number of bytes that sources under such keys have written
 """
 
@@ -47,6 +48,7 @@ class Server:
         self.outcomes = {}
         self.keys = []
         self.seen = {}
+        self.stalled = {}
 
     def outcome(self, key):
         return self.outcomes.setdefault(key, asyncio.get_running_loop().create_future())
@@ -58,7 +60,7 @@ class Server:
         except (ValueError, ConnectionError):
             writer.close()
             return
-        if verb in ("outcome", "opened", "sent"):
+        if verb in ("outcome", "opened", "sent", "release"):
             await self.report(verb, key, writer)
             return
         self.keys.append(key)
@@ -66,7 +68,7 @@ class Server:
         self.seen[key] = seen
         total = hashlib.sha256()
         try:
-            await getattr(self, verb)(reader, writer, seen, total, *arguments)
+            await getattr(self, verb)(reader, writer, seen, total, key, *arguments)
             seen["end"] = seen["end"] or "clean"
         except ConnectionError as error:
             seen["end"] = "reset"
@@ -80,6 +82,11 @@ class Server:
     async def report(self, verb, key, writer):
         if verb == "outcome":
             answer = await self.outcome(key)
+        elif verb == "release":
+            stalled = [known for known in self.stalled if known.startswith(key)]
+            for known in stalled:
+                self.stalled.pop(known).set()
+            answer = len(stalled)
         elif verb == "sent":
             answer = sum(seen["sent"] for known, seen in self.seen.items() if known.startswith(key))
         else:
@@ -94,7 +101,7 @@ class Server:
             if each:
                 await each(data)
 
-    async def echo(self, reader, writer, seen, total):
+    async def echo(self, reader, writer, seen, total, key):
         async def back(data):
             writer.write(data)
             await writer.drain()
@@ -102,7 +109,7 @@ class Server:
         await self.read_all(reader, seen, total, back)
         writer.write_eof()
 
-    async def source(self, reader, writer, seen, total, size, seed):
+    async def source(self, reader, writer, seen, total, key, size, seed):
         reading = asyncio.ensure_future(self.read_all(reader, seen, total))
         try:
             for block in blocks(int(size), int(seed)):
@@ -114,12 +121,12 @@ class Server:
         finally:
             reading.cancel()
 
-    async def sink(self, reader, writer, seen, total):
+    async def sink(self, reader, writer, seen, total, key):
         await self.read_all(reader, seen, total)
         writer.write(f"{seen['bytes']} {total.hexdigest()}\n".encode())
         await writer.drain()
 
-    async def reset(self, reader, writer, seen, total, size):
+    async def reset(self, reader, writer, seen, total, key, size):
         for block in blocks(int(size), 0):
             writer.write(block)
             await writer.drain()
@@ -128,12 +135,14 @@ class Server:
         writer.transport.abort()
         seen["end"] = "sent a reset"
 
-    async def silent(self, reader, writer, seen, total):
+    async def silent(self, reader, writer, seen, total, key):
         await self.read_all(reader, seen, total)
 
-    async def stall(self, reader, writer, seen, total):
+    async def stall(self, reader, writer, seen, total, key):
         writer.transport.pause_reading()
-        await asyncio.sleep(600)
+        released = self.stalled[key] = asyncio.Event()
+        await released.wait()
+        writer.transport.abort()
 
 
 async def main():

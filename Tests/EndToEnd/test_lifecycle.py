@@ -8,6 +8,7 @@ import socket
 import pytest
 from chain import CONNECTS, Chain
 from clients import SOCKS5, Refused, connect, open_through, read_exactly, receive_digest
+from far_ends import FarEnd, says
 from program import eventually, magicalane
 from targets import digest
 
@@ -144,31 +145,51 @@ def test_sighup_adds_and_removes_frontends_and_leaves_the_others_alone(programs,
         assert read_exactly(running, 1) == b"!", "a reload broke a running session"
 
 
-def test_sighup_changes_users_and_where_requests_go(programs, targets, key):
-    config = {"frontends": [front(users=[{"name": "a", "password": "1"}])]}
-    program = programs.run(config)
-    proxy = program.address("front").pair
-    fixed = front(port=proxy[1], users=[{"name": "a", "password": "2"}])
-    rewrite(program, {"frontends": [fixed], "limits": {"drain_timeout": "5s"}})
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
 
-    def is_in_force():
-        try:
-            open_through(SOCKS5, proxy, targets.host, targets.port, ("a", "2")).close()
-            return True
-        except (Refused, OSError):
-            return False
 
-    eventually(is_in_force, "the new password works")
-    with pytest.raises(Refused):
-        open_through(SOCKS5, proxy, targets.host, targets.port, ("a", "1"))
+def test_sighup_changes_users_in_place(programs, targets, key):
+    """The frontend that is replaced keeps its port, and its running sessions."""
+    port = free_port()
+    program = programs.run({"frontends": [front(port=port, users=[{"name": "a", "password": "1"}])]})
+    with open_through(SOCKS5, ("127.0.0.1", port), targets.host, targets.port, ("a", "1")) as running:
+        changed = front(port=port, users=[{"name": "a", "password": "2"}])
+        rewrite(program, {"frontends": [changed], "limits": {"drain_timeout": "5s"}})
+
+        def is_in_force():
+            try:
+                open_through(SOCKS5, ("127.0.0.1", port), targets.host, targets.port, ("a", "2")).close()
+                return True
+            except (Refused, OSError):
+                return False
+
+        eventually(is_in_force, "the new password works")
+        with pytest.raises(Refused):
+            open_through(SOCKS5, ("127.0.0.1", port), targets.host, targets.port, ("a", "1"))
+        running.sendall(f"echo {key}\n.".encode())
+        assert read_exactly(running, 1) == b"."
+
+
+def test_sighup_changes_where_requests_go(programs, targets, key):
+    with FarEnd(says(b"HTTP/1.1 200 OK\r\n\r\nelsewhere")) as far:
+        program = programs.run({"frontends": [front()]})
+        proxy = program.address("front").pair
+        tunnel = {"name": "tunnel", "type": "tcp", "server": f"127.0.0.1:{far.pair[1]}"}
+        rewrite(program, {"frontends": [front(transport="tunnel")], "transports": [tunnel]})
+        eventually(lambda: program.address("front").pair != proxy, "the reload is said")
+        proxy = program.address("front").pair
+        with open_through(SOCKS5, proxy, targets.host, targets.port) as stream:
+            assert stream.makefile("rb").read() == b"elsewhere"
 
 
 @pytest.mark.parametrize("bad", ["syntax", "unknown key", "port in use", "no file"])
 def test_a_bad_reload_leaves_what_runs(bad, programs, targets, key):
-    program = programs.run({"frontends": [front()]})
-    before = program.address("front").pair
+    port = free_port()
+    program = programs.run({"frontends": [front(port=port)]})
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+        taken_port = taken.getsockname()[1]
         if bad == "no file":
             (program.directory / "magicalane.yaml").unlink()
             program.signal(signal.SIGHUP)
@@ -178,13 +199,14 @@ def test_a_bad_reload_leaves_what_runs(bad, programs, targets, key):
                 {
                     "syntax": "frontends: [",
                     "unknown key": {"frontends": [front("other", lisen="x")]},
-                    "port in use": {"frontends": [front("good"), front("other", port)]},
+                    # The first would take over the port of what runs; the second cannot be bound.
+                    "port in use": {"frontends": [front("heir", port), front("other", taken_port)]},
                 }[bad],
             )
         eventually(
             lambda: any(" error " in line for line in program.loud_lines()), "the log says what is wrong"
         )
-        assert program.address("front").pair == before and works(program, "front", targets, key)
+        assert program.address("front").port == port and works(program, "front", targets, key)
     # It still takes a good one.
     rewrite(program, {"frontends": [front("next")], "limits": {"drain_timeout": "5s"}})
     eventually(lambda: "next" in program.listening, "a good config after a bad one")

@@ -105,13 +105,15 @@ def test_how_the_far_end_ends_is_how_the_client_sees_it(ending, carrier, program
     if (carrier, ending) == ("tcp", "cut"):
         ending = "close"  # a TCP stream has no other goodbye than FIN
     context = server_context(certificates) if carrier == "tls" else None
-    with FarEnd(says(OK + b"x" * 1000, then=ending), context) as far:
+    with FarEnd(says(OK + b"x" * 1000, then=ending, wait=True), context) as far:
         with through(near_end(programs, far.pair, certificates, carrier), SOCKS5) as stream:
+            assert read_exactly(stream, 1000) == b"x" * 1000
+            stream.sendall(b".")
             if ending == "close":
-                assert stream.makefile("rb").read() == b"x" * 1000
+                assert stream.recv(1) == b""
             else:
                 with pytest.raises(ConnectionResetError):
-                    stream.makefile("rb").read()
+                    assert stream.recv(1) != b"", "a clean end"
 
 
 @pytest.mark.parametrize("carrier", TRANSPORTS)
