@@ -23,7 +23,8 @@ struct DemoCommand: AsyncParsableCommand {
     let clientConfig = files.clientConfig(tunnel: tunnel)
     let client = Service(source: clientConfig, registry: registry)
     let clientRuntime = try await client.start(clientConfig.load(registry))
-    print(Self.whatToTry)
+    // Not `print`: into a pipe that shows nothing before the process ends.
+    FileHandle.standardOutput.write(Data((Self.whatToTry + "\n").utf8))
     await client.serve(clientRuntime, alongside: [serverRuntime])
   }
 
