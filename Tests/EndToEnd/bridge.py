@@ -56,7 +56,8 @@ class TLSSession:
             await asyncio.gather(self.up(), self.down())
             self.local_writer.close()
             self.far_writer.close()
-        except (OSError, ssl.SSLError, EOFError):
+        except (OSError, ssl.SSLError, EOFError) as error:
+            print(f"a TLS session broke: {error!r}", file=sys.stderr)
             cut(self.local_writer)
             cut(self.far_writer)
 
@@ -175,7 +176,8 @@ class QUICBridge(QuicConnectionProtocol):
             if event.data:
                 writer.write(event.data)
             if event.end_stream:
-                writer.write_eof()
+                with contextlib.suppress(OSError):  # the client is gone
+                    writer.write_eof()
                 self.end_one_direction(event.stream_id)
         elif isinstance(event, (StreamReset, StopSendingReceived)):
             self.writers.pop(event.stream_id)

@@ -20,6 +20,17 @@ def pytest_sessionstart(session):
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Shows the last lines of each program's log with a failed test."""
+    report = yield
+    if report.failed:
+        for program in [program for programs in Programs.alive for program in programs.running]:
+            lines = program.log.splitlines()[-20:]
+            report.sections.append((f"log of {program.directory.name}", "\n".join(lines)))
+    return report
+
+
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory):
     return Certificates(tmp_path_factory.mktemp("certificates"))

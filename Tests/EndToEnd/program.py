@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import time
+import weakref
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -178,9 +179,13 @@ class Program:
 class Programs:
     """The programs of one test or one chain: started by it, and all ended behind it."""
 
+    # For the report on a failed test.
+    alive = weakref.WeakSet()
+
     def __init__(self, directory):
         self.directory = Path(directory)
         self.running = []
+        Programs.alive.add(self)
 
     def run(self, config, listeners=None, **options):
         """`magicalane run` with this config: text, or a value that is written as JSON."""
@@ -222,5 +227,5 @@ class Programs:
 def with_test_defaults(config):
     config = dict(config)
     config["limits"] = {"drain_timeout": DRAIN, **config.get("limits", {})}
-    config.setdefault("frontends", [])
+    config.setdefault("log", {"level": "debug"})
     return config

@@ -138,8 +138,9 @@ class Link:
                 if back is None:
                     back = self.backs[client] = self._socket()
                     threading.Thread(target=self._downward, args=(client, back), daemon=True).start()
-                for changed in self.bend(datagram, True):
-                    back.sendto(changed, self.pair)
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    for changed in self.bend(datagram, True):
+                        back.sendto(changed, self.pair)
         self.front.close()
 
     def _downward(self, client, back):

@@ -4,12 +4,13 @@ import json
 import os
 import signal
 import socket
+import subprocess
 
 import pytest
 from chain import CONNECTS, Chain
 from clients import SOCKS5, Refused, connect, open_through, read_exactly, receive_digest
 from far_ends import FarEnd, says
-from program import eventually, magicalane
+from program import BINARY, environment, eventually, magicalane
 from targets import digest
 
 MiB = 1 << 20
@@ -75,6 +76,18 @@ def test_an_idle_program_ends_at_once(number, programs):
     program.signal(number)
     assert program.wait() == 0
     programs.forget(program)
+
+
+def test_a_signal_right_behind_the_start_is_not_lost(tmp_path):
+    """As soon as it says that it listens, it follows signals."""
+    (tmp_path / "magicalane.yaml").write_text(json.dumps({"frontends": [front()]}))
+    for _ in range(15):
+        with subprocess.Popen(
+            [BINARY, "run"], cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE
+        ) as process:
+            assert b"listens on" in process.stderr.readline()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
 
 
 @pytest.mark.parametrize("connect_by", CONNECTS)
