@@ -109,17 +109,17 @@ def rate_and_queue():
 
 def loss():
     with Link(delay="1ms", loss_udp="10/0", seed=7) as link:
-        sent, arrived = send_across(link.left, link.right, 1)
+        sent, arrived = send_across(link.left, link.right, 2, pause=1e-4)
         numbers = {packet.number for packet in arrived}
         lost = [number not in numbers for number in range(sent)]
         yield check("share of UDP lost upwards", sum(lost) / sent, 0.09, 0.11)
-        sent, arrived = send_across(link.right, link.left, 0.5)
+        sent, arrived = send_across(link.right, link.left, 0.5, pause=1e-4)
         yield check("share of UDP lost downwards", 1 - len(arrived) / sent, 0, 0)
         link.set(loss="0", loss_tcp="100")
-        sent, arrived = send_across(link.left, link.right, 0.5)
+        sent, arrived = send_across(link.left, link.right, 0.5, pause=1e-4)
         yield check("share of UDP lost, now that TCP is", 1 - len(arrived) / sent, 0, 0)
     with Link(delay="1ms", loss_udp="10/0", seed=7) as link:
-        sent, arrived = send_across(link.left, link.right, 1)
+        sent, arrived = send_across(link.left, link.right, 2, pause=1e-4)
         numbers = {packet.number for packet in arrived}
         differences = sum(was != (number not in numbers) for number, was in zip(range(sent), lost))
         yield check("losses that differ with the same seed", differences, 0, 0)
