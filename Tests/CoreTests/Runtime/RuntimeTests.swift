@@ -1,0 +1,214 @@
+import Logging
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOPosix
+import Testing
+
+@testable import MagicalaneCore
+
+/// What a change of the config does to what runs, with listeners that only note what is asked of them.
+@Suite struct RuntimeTests {
+  private let log = ListenerLog()
+
+  private func makeRuntime() -> Runtime {
+    Runtime(loops: MultiThreadedEventLoopGroup.singleton, logger: Logger(label: "test"))
+  }
+
+  private func config(_ frontends: String, transports: String = "[]") throws -> Configuration {
+    var registry = Registry()
+    registry.register(LineFrontend.self)
+    registry.register(NotedTransport.self)
+    return try ListenerLog.$current.withValue(log) {
+      try Configuration.load(
+        text: "frontends: \(frontends)\ntransports: \(transports)",
+        file: "test.yaml",
+        registry: registry,
+        environment: [:]
+      )
+    }
+  }
+
+  /// Builds listeners that write to this test's log.
+  private func apply(_ configuration: Configuration, to runtime: Runtime) async throws {
+    try await ListenerLog.$current.withValue(log) { try await runtime.apply(configuration) }
+  }
+
+  @Test func `frontends are bound and told as bound`() async throws {
+    let runtime = makeRuntime()
+    try await apply(
+      config(
+        "[{name: a, type: line, listen: 'noted:///1', transport: far}]",
+        transports: "[{name: far, type: noted}]"
+      ),
+      to: runtime
+    )
+    #expect(
+      await runtime.listening.map(\.description) == ["a: line listens on noted:///1, requests go to far"]
+    )
+    #expect(log.taken() == ["bind /1"])
+  }
+
+  @Test func `what did not change is not touched`() async throws {
+    let runtime = makeRuntime()
+    let far = "[{name: far, type: noted}]"
+    let a = "{name: a, type: line, listen: 'noted:///1', transport: far}"
+    try await apply(config("[\(a)]", transports: far), to: runtime)
+    _ = log.taken()
+    try await apply(
+      config("[{name: b, type: line, listen: 'noted:///2', transport: far}, \(a)]", transports: far),
+      to: runtime
+    )
+    #expect(log.taken() == ["bind /2"])
+    #expect(await runtime.listening.map(\.name) == ["a", "b"])
+  }
+
+  @Test func `a removed frontend stops accepting, and closes once its sessions are over`() async throws {
+    let runtime = makeRuntime()
+    let far = "[{name: far, type: noted}]"
+    try await apply(
+      config("[{name: a, type: line, listen: 'noted:///1', transport: far}]", transports: far),
+      to: runtime
+    )
+    _ = log.taken()
+    try await apply(config("[]", transports: far), to: runtime)
+    await log.waits(for: "close /1")
+    #expect(log.taken() == ["stop /1", "close /1"])
+  }
+
+  @Test func `where binding fails nothing has changed`() async throws {
+    let runtime = makeRuntime()
+    let far = "[{name: far, type: noted}]"
+    let a = "{name: a, type: line, listen: 'noted:///1', transport: far}"
+    try await apply(config("[\(a)]", transports: far), to: runtime)
+    _ = log.taken()
+    let next = try config(
+      "[{name: b, type: line, listen: 'noted:///2', transport: far}, {name: c, type: line, listen: 'noted:///busy', transport: far}]",
+      transports: far
+    )
+    let error = await #expect(throws: RuntimeErrors.self) { try await apply(next, to: runtime) }
+    #expect(error?.errors.map(\.step) == [.bind])
+    #expect(error?.errors.first?.problem.path == ["frontends", "1", "listen"])
+    #expect(log.taken() == ["bind /2", "close /2"])
+    #expect(await runtime.listening.map(\.name) == ["a"])
+  }
+
+  @Test func `a frontend that was replaced listens again where its successor cannot`() async throws {
+    let runtime = makeRuntime()
+    let far = "[{name: far, type: noted}]"
+    try await apply(
+      config("[{name: a, type: line, listen: 'noted:///1', transport: far}]", transports: far),
+      to: runtime
+    )
+    _ = log.taken()
+    let next = try config(
+      "[{name: a, type: line, listen: 'noted:///1', transport: far, idle_timeout: 1s}, {name: c, type: line, listen: 'noted:///busy', transport: far}]",
+      transports: far
+    )
+    await #expect(throws: RuntimeErrors.self) { try await apply(next, to: runtime) }
+    #expect(log.taken() == ["stop /1", "bind /1", "close /1", "bind /1"])
+    #expect(await runtime.listening.map(\.name) == ["a"])
+  }
+
+  @Test func `every plugin that refuses its options is told`() async throws {
+    let runtime = makeRuntime()
+    let next = try config(
+      "[{name: a, type: line, listen: 'noted:///bad', transport: far}]",
+      transports: "[{name: far, type: noted, broken: true}, {name: out, type: noted, broken: true}]"
+    )
+    let error = await #expect(throws: RuntimeErrors.self) { try await apply(next, to: runtime) }
+    #expect(
+      error?.errors.map(\.problem.path).prefix(2) == [
+        ["transports", "0", "broken"], ["transports", "1", "broken"],
+      ]
+    )
+    #expect(error?.errors.allSatisfy { $0.step == .build } == true)
+    #expect(log.taken() == [])
+  }
+
+  @Test func `a replaced transport is shut down, one that stays is not`() async throws {
+    let runtime = makeRuntime()
+    try await apply(config("[]", transports: "[{name: x, type: noted}, {name: y, type: noted}]"), to: runtime)
+    try await apply(
+      config("[]", transports: "[{name: x, type: noted}, {name: y, type: noted, buffer: 1MiB}]"),
+      to: runtime
+    )
+    await log.waits(for: "shutdown y")
+    #expect(log.taken() == ["shutdown y"])
+  }
+
+  @Test func `draining stops accepting before it closes`() async throws {
+    let runtime = makeRuntime()
+    try await apply(
+      config(
+        "[{name: a, type: line, listen: 'noted:///1', transport: far}]",
+        transports: "[{name: far, type: noted}]"
+      ),
+      to: runtime
+    )
+    _ = log.taken()
+    #expect(await runtime.drain() == 0)
+    #expect(log.taken() == ["stop /1", "close /1", "shutdown far"])
+    #expect(await runtime.listening.isEmpty)
+  }
+}
+
+/// What was asked of the listeners and transports of one test.
+private final class ListenerLog: Sendable {
+  @TaskLocal static var current = ListenerLog()
+  private let events = NIOLockedValueBox<[String]>([])
+
+  func add(_ event: String) { events.withLockedValue { $0.append(event) } }
+
+  /// All events so far; they are forgotten by this call.
+  func taken() -> [String] {
+    events.withLockedValue { events in
+      defer { events = [] }
+      return events
+    }
+  }
+
+  func waits(for event: String) async {
+    while !events.withLockedValue({ $0.contains(event) }) { await Task.yield() }
+  }
+}
+
+private struct NotedTransport: Transport {
+  struct Options: Decodable, Sendable {
+    var broken: Bool?
+  }
+  typealias Listener = NotedListener
+  static let type = "noted"
+  let name: String
+  let log = ListenerLog.current
+
+  init(options: Options, context: TransportContext) throws {
+    if options.broken == true { throw PluginError("is broken", at: ["broken"]) }
+    name = context.name
+  }
+
+  func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
+    loop.makeFailedFuture(OpenError(.refused, "nobody is there"))
+  }
+
+  func shutdown() async { log.add("shutdown \(name)") }
+}
+
+private struct NotedListener: TransportListener {
+  let address: ListenAddress
+  let log = ListenerLog.current
+
+  init(options: NoOptions, context: ListenContext) throws {
+    address = context.address
+  }
+
+  func bind(accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>) async throws -> ListenAddress
+  {
+    if address.location == "/busy" { throw PluginError("in use", at: ["listen"]) }
+    log.add("bind \(address.location)")
+    return address
+  }
+
+  func stopAccepting() async { log.add("stop \(address.location)") }
+
+  func close() async { log.add("close \(address.location)") }
+}
