@@ -22,11 +22,14 @@ final class QUICDriver: QUICStreamHost {
   private static let burstsAtOnce = 4
   /// The shortest wait for a timer.
   private static let smallestWait: UInt64 = 50_000
+  private static let waitForSocket: UInt64 = 5_000_000
 
   let connection: QUICConnection
   var callbacks = Callbacks()
   /// It stands in the endpoint's list of drivers with news.
   var isMarkedDirty = false
+  /// The IDs under which packets find it.
+  private(set) var routes: Set<ConnectionID> = []
   private(set) var channels: [ObjectIdentifier: QUICStreamChannel] = [:]
   /// Held until the connection has ended.
   private(set) var endpoint: QUICEndpoint?
@@ -143,8 +146,12 @@ final class QUICDriver: QUICStreamHost {
       callbacks.established()
     case .streamOpened(let stream): accept(stream)
     case .streamsAllowed: break
-    case .connectionIDAdded(let id): endpoint?.route(id, to: self)
-    case .connectionIDRetired(let id): endpoint?.unroute(id)
+    case .connectionIDAdded(let id):
+      routes.insert(id)
+      endpoint?.route(id, to: self)
+    case .connectionIDRetired(let id):
+      routes.remove(id)
+      endpoint?.unroute(id)
     case .tokenReceived(let token): callbacks.tokenReceived(token)
     case .closed(let error): lost(error)
     case .ended: ended()
@@ -230,7 +237,9 @@ final class QUICDriver: QUICStreamHost {
       timer = nil
       return
     }
-    let due = max(deadline, QUICEndpoint.now + QUICDriver.smallestWait)
+    // Nothing can be sent while the socket is full, and the timer would come again at once.
+    let smallest = endpoint?.canSend == true ? QUICDriver.smallestWait : QUICDriver.waitForSocket
+    let due = max(deadline, QUICEndpoint.now + smallest)
     if timer != nil && timerDue <= due { return }
     timer?.cancel()
     timerDue = due

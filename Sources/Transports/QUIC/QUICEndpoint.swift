@@ -77,7 +77,7 @@ final class QUICEndpoint: ChannelDuplexHandler {
 
   func remove(_ driver: QUICDriver) {
     drivers[ObjectIdentifier(driver)] = nil
-    routes = routes.filter { $0.value !== driver }
+    for id in driver.routes { routes[id] = nil }
   }
 
   func route(_ id: ConnectionID, to driver: QUICDriver) {

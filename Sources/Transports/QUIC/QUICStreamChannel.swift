@@ -25,6 +25,10 @@ protocol QUICStreamHost: AnyObject {
 // Unchecked: all state but `flags`, which is behind a lock, is touched on the event loop alone.
 final class QUICStreamChannel: Channel, ChannelCore, @unchecked Sendable {
   private enum State { case idle, active, inactive }
+
+  /// So much may wait even where nothing is in flight, if the buffer is not smaller.
+  private static let alwaysHeld = 1 << 20
+
   private struct Flags {
     var isActive = false
     var isWritable = true
@@ -152,8 +156,11 @@ extension QUICStreamChannel: QUICStreamUser {
 
   private func updateWritability() {
     let waiting = pendingBytes + (stream.isOutputDead ? 0 : stream.output.held)
+    // Twice what is in flight keeps the path full; more would only wait, and cost memory where a peer reads
+    // slowly or not at all.
+    let high = min(waterMark.high, max(2 * stream.output.inFlight, QUICStreamChannel.alwaysHeld))
     let changed = flags.withLockedValue { flags in
-      let isWritable = flags.isWritable ? waiting <= waterMark.high : waiting < waterMark.low
+      let isWritable = flags.isWritable ? waiting <= high : waiting < min(waterMark.low, max(1, high / 2))
       defer { flags.isWritable = isWritable }
       return flags.isWritable != isWritable
     }

@@ -36,6 +36,9 @@ struct SendQueue {
   var held: Int { Int(start + UInt64(chunksTotal) - acknowledged) }
   private var chunksTotal = 0
 
+  /// Bytes that are on their way: sent and not acknowledged.
+  var inFlight: Int { max(0, held - unsent) }
+
   mutating func append(_ buffer: ByteBuffer) {
     let count = buffer.readableBytes
     guard count > 0 else { return }
