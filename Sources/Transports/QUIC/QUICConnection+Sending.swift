@@ -189,17 +189,23 @@ extension QUICConnection {
 
   /// The first stream's window is full; it has its next turn when the peer opens it.
   private func block() {
-    if let stream = sendTurns.first { blocked.append(stream) }
+    if let stream = sendTurns.first, !stream.isListedBlocked {
+      stream.isListedBlocked = true
+      blocked.append(stream)
+    }
     skipTurn()
   }
 
   /// A stream that waits for its window does not write, and so does not learn that the peer wants no more.
   private func checkBlocked() {
     for _ in 0..<min(blocked.count, 32) {
-      guard let stream = blocked.popFirst(), stream.wantsToSend, !stream.isQueued else { continue }
+      guard let stream = blocked.popFirst() else { return }
+      stream.isListedBlocked = false
+      guard stream.wantsToSend, !stream.isQueued else { continue }
       if shim_conn_is_stream_stopped(conn, stream.id) != 0 {
         stopped(stream)
       } else {
+        stream.isListedBlocked = true
         blocked.append(stream)
       }
     }

@@ -42,6 +42,8 @@ final class QUICStream {
   var isMarkedChanged = false
   /// It stands in the connection's queue of streams that want to send.
   var isQueued = false
+  /// It stands in the connection's list of streams that wait for their window.
+  var isListedBlocked = false
   /// How many bytes the last batch brought: the size of the next buffer.
   private var lastBatch = 0
 
