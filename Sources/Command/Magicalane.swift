@@ -4,6 +4,7 @@ import MagicalaneCore
 
 /// The command line: `magicalane run | check | demo | cert | version`.
 public struct Magicalane: AsyncParsableCommand {
+  /// Names of the commands, for help.
   public static let configuration = CommandConfiguration(
     commandName: "magicalane",
     abstract: "Carries SOCKS5 and HTTP CONNECT over QUIC, TLS and TCP.",
@@ -12,6 +13,7 @@ public struct Magicalane: AsyncParsableCommand {
     ]
   )
 
+  /// For the argument parser.
   public init() {}
 
   /// The plugins that this program has; set once, before a command is parsed.

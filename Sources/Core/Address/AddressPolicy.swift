@@ -10,6 +10,7 @@ public struct AddressPolicy: Sendable {
   /// Listeners that no such request may reach, wherever they are bound: the admin API.
   public var reserved: [SocketAddress]
 
+  /// A policy made by hand.
   public init(allowsLocal: Bool, reserved: [SocketAddress] = []) {
     self.allowsLocal = allowsLocal
     self.reserved = reserved

@@ -112,6 +112,7 @@ extension IPAddress {
 }
 
 extension IPAddress: CustomStringConvertible {
+  /// RFC 5952 for IPv6, dotted quads for IPv4.
   public var description: String {
     var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
     let raw = bytes

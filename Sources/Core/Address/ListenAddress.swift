@@ -3,9 +3,12 @@
 /// The scheme is the type of the transport that listens; what the location means is that transport's
 /// business: a host and port for most, a path for one over Unix-domain sockets.
 public struct ListenAddress: Hashable, Sendable {
+  /// The `type` of the transport that listens.
   public var scheme: String
+  /// What stands behind `://`.
   public var location: String
 
+  /// An address from its parts.
   public init(scheme: String, location: String) {
     self.scheme = scheme
     self.location = location
@@ -26,5 +29,6 @@ public struct ListenAddress: Hashable, Sendable {
 }
 
 extension ListenAddress: CustomStringConvertible {
+  /// As the config writes it.
   public var description: String { "\(scheme)://\(location)" }
 }

@@ -51,6 +51,7 @@ extension Host: CustomStringConvertible {
 
 /// A host and a port to reach: the destination that a client asks for, or the server of a tunnel.
 public struct Target: Hashable, Sendable {
+  /// A name or an address.
   public var host: Host
   /// 1 to 65535.
   public var port: Int

@@ -25,10 +25,12 @@ public protocol Frontend: Sendable {
 public struct FrontendContext: Sendable {
   /// The `name:` of its config entry.
   public var name: String
+  /// Names the frontend in its metadata.
   public var logger: Logger
   /// Who may use it; nil where everyone may.
   public var users: UserList?
 
+  /// A context made by hand, as tests do.
   public init(name: String, logger: Logger, users: UserList?) {
     self.name = name
     self.logger = logger
@@ -74,6 +76,7 @@ public enum HandshakeStep: Sendable {
 public struct UserList: Sendable {
   private let users: [Credentials]
 
+  /// The users of a frontend; names may not repeat.
   public init(_ users: [Credentials]) {
     self.users = users
   }

@@ -2,9 +2,12 @@
 ///
 /// A value: the program fills one at start, and everything after works on that copy.
 public struct Registry: Sendable {
+  /// By `type`.
   public private(set) var transports: [String: any Transport.Type] = [:]
+  /// By `type`.
   public private(set) var frontends: [String: any Frontend.Type] = [:]
 
+  /// An empty one.
   public init() {}
 
   /// Adds a transport under its `type`; a later one of the same name takes the place of an earlier.

@@ -41,17 +41,20 @@ public protocol Transport: Sendable {
 }
 
 extension Transport {
+  /// Keeps nothing open, so ends nothing.
   public func shutdown() async {}
 }
 
 /// One accepted request on its way to a transport.
 public struct ConnectRequest: Sendable {
+  /// Where the stream is to end.
   public var target: Target
   /// Which addresses the name may resolve to.
   public var policy: AddressPolicy
   /// When the caller gives up.
   public var deadline: NIODeadline
 
+  /// A request made by hand, as tests do.
   public init(target: Target, policy: AddressPolicy, deadline: NIODeadline) {
     self.target = target
     self.policy = policy
@@ -63,8 +66,11 @@ public struct ConnectRequest: Sendable {
 public struct TransportContext: Sendable {
   /// The `name:` of its config entry.
   public var name: String
+  /// Names the transport in its metadata.
   public var logger: Logger
+  /// Where streams may live.
   public var loops: any EventLoopGroup
+  /// Shared by all plugins.
   public var resolver: NameResolver
   /// `user:` and `password:` of the entry.
   public var credentials: Credentials?
@@ -73,6 +79,7 @@ public struct TransportContext: Sendable {
   /// Makes a relative path in the config relative to the config file.
   public var directory: String
 
+  /// A context made by hand, as tests do.
   public init(
     name: String,
     logger: Logger,
@@ -94,14 +101,18 @@ public struct TransportContext: Sendable {
 
 /// A user name and a password; printing it shows the name alone.
 public struct Credentials: Hashable, Sendable, CustomStringConvertible {
+  /// Not secret.
   public var user: String
+  /// Secret.
   public var password: String
 
+  /// Credentials from their parts.
   public init(user: String, password: String) {
     self.user = user
     self.password = password
   }
 
+  /// The name, and stars.
   public var description: String { "\(user):***" }
 }
 
@@ -129,15 +140,20 @@ public protocol TransportListener: Sendable {
 public struct ListenContext: Sendable {
   /// The `name:` of the frontend that listens.
   public var name: String
+  /// What `listen:` says.
   public var address: ListenAddress
+  /// Names the frontend in its metadata.
   public var logger: Logger
+  /// Where accepted streams may live.
   public var loops: any EventLoopGroup
+  /// Shared by all plugins.
   public var resolver: NameResolver
   /// Most bytes that may wait in one stream, per direction.
   public var buffer: Int
   /// Makes a relative path in the config relative to the config file.
   public var directory: String
 
+  /// A context made by hand, as tests do.
   public init(
     name: String,
     address: ListenAddress,
@@ -159,7 +175,9 @@ public struct ListenContext: Sendable {
 
 /// For a plugin without keys of its own.
 public struct NoOptions: Decodable, Sendable {
+  /// The only value.
   public init() {}
+  /// Reads no key, so that every key beside the common ones is unknown.
   public init(from decoder: any Decoder) throws {
     _ = try decoder.container(keyedBy: NoKeys.self)
   }
@@ -172,21 +190,26 @@ public struct NoListener: TransportListener {
   public init(options: NoOptions, context: ListenContext) throws {
     throw PluginError("\(context.address.scheme) can connect but not listen")
   }
+  /// Never called, for there is no such listener.
   public func bind(
     accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
   ) async throws -> ListenAddress {
     throw PluginError("this transport can connect but not listen")
   }
+  /// Nothing to stop.
   public func stopAccepting() async {}
+  /// Nothing to close.
   public func close() async {}
 }
 
 /// What a plugin found wrong with its options, in one line for the person who wrote them.
 public struct PluginError: Error, CustomStringConvertible {
+  /// What is wrong and what would be right.
   public var description: String
   /// The key that is at fault, as a path from the config entry: `["tls", "certificate"]`. Empty for the entry.
   public var path: [String]
 
+  /// - Parameter path: the key at fault, from the config entry.
   public init(_ description: String, at path: [String] = []) {
     self.description = description
     self.path = path
@@ -195,7 +218,9 @@ public struct PluginError: Error, CustomStringConvertible {
 
 /// Outbound user event: end the stream so that the peer sees an error, at once, whatever still waits.
 public struct StreamAbort: Sendable {
+  /// For the log of this end; the peer sees an error code at most.
   public var reason: String
+  /// An abort for a reason.
   public init(reason: String) {
     self.reason = reason
   }

@@ -30,11 +30,15 @@ struct BuiltFrontend: Sendable {
 
 /// One frontend as it listens.
 public struct Listening: Sendable, CustomStringConvertible {
+  /// Of the frontend.
   public var name: String
+  /// Of the frontend.
   public var type: String
   /// As bound: with the port that the system chose where the config says 0.
   public var address: ListenAddress
+  /// The name of the transport that carries its requests.
   public var transport: String
 
+  /// One line for people.
   public var description: String { "\(name): \(type) listens on \(address), requests go to \(transport)" }
 }

@@ -18,6 +18,7 @@ public actor Runtime {
   private var lastID: PartID = 0
   private var isDraining = false
 
+  /// - Parameter loops: where all sessions live.
   public init(loops: any EventLoopGroup, logger: Logger) {
     self.loops = loops
     self.resolver = NameResolver()

@@ -8,11 +8,14 @@ public struct RuntimeError: Error, CustomStringConvertible {
     case bind
   }
 
+  /// Where in the transaction it was found.
   public var step: Step
   /// What was wrong, and where the config says it.
   public var problem: ConfigProblem
+  /// What the plugin threw.
   public var cause: any Error
 
+  /// `FILE:LINE:COLUMN: message`
   public var description: String { "\(problem)" }
 
   init(_ step: Step, _ problem: ConfigProblem, cause: any Error) {
@@ -24,8 +27,10 @@ public struct RuntimeError: Error, CustomStringConvertible {
 
 /// Every reason why a config could not be put to work; never empty.
 public struct RuntimeErrors: Error, CustomStringConvertible {
+  /// In the order in which they were found.
   public var errors: [RuntimeError]
 
+  /// One a line.
   public var description: String { errors.map(\.description).joined(separator: "\n") }
 
   init(_ errors: [RuntimeError]) {

@@ -34,12 +34,14 @@ public struct OpenError: Error, Sendable {
     case failed
   }
 
+  /// What clients are told.
   public var kind: Kind
   /// One line for a log, without secrets.
   public var message: String
   /// What the layer below said.
   public var cause: (any Error)?
 
+  /// An error from its parts.
   public init(_ kind: Kind, _ message: String, cause: (any Error)? = nil) {
     self.kind = kind
     self.message = message
@@ -73,5 +75,6 @@ extension OpenError.Kind {
 }
 
 extension OpenError: CustomStringConvertible {
+  /// The message alone; the cause is for logs that want more.
   public var description: String { message }
 }

@@ -33,7 +33,8 @@ import UnixSocketTransport
 
   /// Client → unix socket → server → echo: the whole way, with the program's own runtime at both ends.
   @Test func `bytes cross a tunnel over a Unix-domain socket`() async throws {
-    let path = FileManager.default.temporaryDirectory.appending(path: "m-\(UUID().uuidString.prefix(8)).sock").path
+    let path = FileManager.default.temporaryDirectory.appending(path: "m-\(UUID().uuidString.prefix(8)).sock")
+      .path
     let echo = try await ServerBootstrap(group: loops)
       .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(Echo()) }
@@ -47,7 +48,9 @@ import UnixSocketTransport
         """
         frontends: [{name: near, type: http, listen: "tcp://127.0.0.1:0", transport: far}]
         transports: [{name: far, type: unix, path: "\(path)"}]
-        """))
+        """
+      )
+    )
 
     let port = try #require(await client.listening.first?.address.hostAndPort?.port)
     let target = try #require(echo.localAddress?.port)
