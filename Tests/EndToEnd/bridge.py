@@ -45,6 +45,7 @@ class TLSSession:
         self.far_reader, self.far_writer = far
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=server_name)
+        self.plain, self.has_ended = b"", False
 
     async def flush(self):
         self.far_writer.write(self.outgoing.read())
@@ -78,24 +79,35 @@ class TLSSession:
         while data := await self.local_reader.read(CHUNK):
             self.tls.write(data)
             await self.flush()
-        # Sends close_notify. It would wait for the other side's, which `down` will read.
+        # `unwrap` sends close_notify and then wants the other side's, which `down` will read. It must find
+        # nothing at all: bytes that came already would be an error for it.
+        self.decrypt()
         with contextlib.suppress(ssl.SSLWantReadError):
             self.tls.unwrap()
         await self.flush()
 
     async def down(self):
         while True:
-            try:
-                data = self.tls.read(CHUNK)
-            except ssl.SSLWantReadError:
-                await self.feed()
-                continue
-            except ssl.SSLZeroReturnError:
-                data = b""
-            if not data:
+            self.decrypt()
+            if self.plain:
+                data, self.plain = self.plain, b""
+                self.local_writer.write(data)
+                await self.local_writer.drain()
+            elif self.has_ended:
                 return self.local_writer.write_eof()
-            self.local_writer.write(data)
-            await self.local_writer.drain()
+            else:
+                await self.feed()
+
+    def decrypt(self):
+        """Takes all that has come out of the session, so that nothing waits in it."""
+        try:
+            while data := self.tls.read(CHUNK):
+                self.plain += data
+            self.has_ended = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.has_ended = True
 
 
 def tls_context(ca):
