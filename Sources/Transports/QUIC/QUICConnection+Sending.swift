@@ -29,8 +29,12 @@ final class QUICPacketOutput {
   fileprivate let info = UnsafeMutablePointer<ngtcp2_pkt_info>.allocate(capacity: 1)
   /// A packet that did not fit the batch it came up in; it starts the next one.
   fileprivate var leftOver: (bytes: [UInt8], remote: SocketAddress, ecn: UInt8)?
+  /// Bytes that this burst may have.
+  fileprivate var burst = 0
   /// Bytes that may still be sent before the next pause.
   fileprivate var burstLeft = 0
+  /// When the pause is over that the bursts so far have earned.
+  fileprivate var pauseEnd: UInt64 = 0
 
   init(remote: SocketAddress) {
     self.remote = remote
@@ -55,17 +59,36 @@ final class QUICPacketOutput {
 extension QUICConnection {
   /// Starts a burst: what may be sent without a pause. `nextBatch` then yields it.
   func beginBurst() {
-    output.burstLeft = isOpen ? ngtcp2_conn_get_send_quantum(conn) : Int.max
+    output.burst = isOpen ? ngtcp2_conn_get_send_quantum(conn) : Int.max
+    output.burstLeft = output.burst
     if isOpen { checkBlocked() }
   }
 
+  /// ngtcp2 lets a burst go so much before its time.
+  private static let earliness: UInt64 = 1_000_000
+
   /// Ends a burst, so that pacing counts from now on (RFC 9002 §7.7).
+  ///
+  /// A burst that came early makes the next pause longer. ngtcp2 would forget it: with an acknowledgement to
+  /// wake us at any time every burst comes early, and the rate is a quarter more than was decided.
   ///
   /// - Returns: whether the burst was used up, so that there may be more to send at once.
   func endBurst(now: UInt64) -> Bool {
     guard isOpen else { return false }
-    ngtcp2_conn_update_pkt_tx_time(conn, now)
+    let start = max(now, min(output.pauseEnd, now + QUICConnection.earliness))
+    ngtcp2_conn_update_pkt_tx_time(conn, start)
+    let bytes = output.burst - output.burstLeft
+    if bytes > 0 { output.pauseEnd = start + pause(after: bytes) }
     return output.burstLeft <= 0
+  }
+
+  /// What `ngtcp2_conn_update_pkt_tx_time` computes, in nanoseconds; a second at most.
+  private func pause(after bytes: Int) -> UInt64 {
+    var stat = ngtcp2_conn_stat()
+    shim_conn_get_stat(conn, &stat)
+    let unpaced = 1.25 * Double(stat.cwnd) / Double(max(stat.smoothed_rtt, 1))
+    let rate = stat.pacing_rate > 0 ? stat.pacing_rate : unpaced
+    return UInt64(min(Double(bytes) / max(rate, 1e-9), 1e9))
   }
 
   /// Fills `buffer` with the next packets of this burst.
