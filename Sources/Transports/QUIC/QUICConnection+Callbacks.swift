@@ -122,7 +122,7 @@ extension QUICConnection {
   }
 
   fileprivate func peerOpened(_ id: Int64) {
-    let stream = QUICStream(id: id)
+    let stream = QUICStream(id: id, window: QUICStreamWindow(settings.windows))
     adopt(stream)
     events.append(.streamOpened(stream))
   }

@@ -8,7 +8,7 @@ extension QUICConnection {
     guard state == .established else { return nil }
     var id: Int64 = -1
     guard ngtcp2_conn_open_bidi_stream(conn, &id, nil) == 0 else { return nil }
-    let stream = QUICStream(id: id)
+    let stream = QUICStream(id: id, window: QUICStreamWindow(settings.windows))
     adopt(stream)
     return stream
   }
@@ -45,9 +45,17 @@ extension QUICConnection {
   func take(from stream: QUICStream) -> ByteBuffer {
     let bytes = stream.takeReceived()
     if isOpen, !stream.isClosed, !stream.isInputFinished {
-      ngtcp2_conn_extend_max_stream_offset(conn, stream.id, UInt64(bytes.readableBytes))
+      let count = UInt64(bytes.readableBytes)
+      let growth = stream.window.take(count, now: lastReceived) { smoothedRoundTrip }
+      ngtcp2_conn_extend_max_stream_offset(conn, stream.id, count + growth)
     }
     return bytes
+  }
+
+  private var smoothedRoundTrip: UInt64 {
+    var stat = ngtcp2_conn_stat()
+    shim_conn_get_stat(conn, &stat)
+    return stat.smoothed_rtt
   }
 
   /// Lets the peer open no more streams than it already may.

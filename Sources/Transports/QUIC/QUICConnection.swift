@@ -75,6 +75,8 @@ final class QUICConnection {
   /// The ngtcp2 connection: owned, freed in `deinit`. It exists once an initializer is through.
   var conn: OpaquePointer { anchor.pointee.conn }
 
+  /// When the last datagram was read.
+  private(set) var lastReceived: UInt64 = 0
   var handshakeDone = false
   var wasReset = false
   /// CONNECTION_CLOSE, ready to be sent again (RFC 9000 §10.2.1).
@@ -223,8 +225,9 @@ final class QUICConnection {
     transport.initial_ts = now
     transport.cc_algo = settings.congestion.algorithm
     transport.handshake_timeout = settings.handshakeTimeout
-    transport.max_window = settings.windows.maxConnection
-    transport.max_stream_window = settings.windows.maxStream
+    // No larger windows by itself: see `QUICStreamWindow`.
+    transport.max_window = 0
+    transport.max_stream_window = 0
     if log != nil { shim_settings_log(&transport) }
     return transport
   }
@@ -234,7 +237,7 @@ final class QUICConnection {
     shim_transport_params_default(&parameters)
     parameters.initial_max_stream_data_bidi_local = settings.windows.initialStream
     parameters.initial_max_stream_data_bidi_remote = settings.windows.initialStream
-    parameters.initial_max_data = settings.windows.initialConnection
+    parameters.initial_max_data = settings.windows.connection
     parameters.initial_max_streams_bidi = UInt64(settings.maxStreams)
     parameters.initial_max_streams_uni = 0
     parameters.max_idle_timeout = settings.idleTimeout
@@ -281,6 +284,7 @@ extension QUICConnection {
     case .draining, .ended: return
     }
     guard let bytes = packet.bindMemory(to: UInt8.self).baseAddress, packet.count > 0 else { return }
+    lastReceived = now
     let result = shim_conn_read_pkt(conn, path.pointer, ecn, bytes, packet.count, now)
     guard result == 0 else { return failed(result, now: now) }
     if handshakeDone && state == .handshaking { finishHandshake(now: now) }

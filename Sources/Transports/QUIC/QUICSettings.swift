@@ -35,24 +35,22 @@ struct QUICSettings: Sendable {
 
 /// How much a peer may send ahead of what was taken (RFC 9000 §4).
 ///
-/// A stream's window is extended when its reader takes bytes, so a slow reader stops its own stream. The
-/// connection's window is extended when bytes arrive, so that streams which nobody reads never use it up:
-/// it bounds what is in flight, and memory is bounded by the number of streams times their window.
-///
-/// Both start small and are doubled by ngtcp2, up to the limit, while they are used up within two round
-/// trips: a stream whose reader is slow never gets a large one.
+/// A stream's window is extended when its reader takes bytes, so a slow reader stops its own stream. It starts
+/// small and grows as `QUICStreamWindow` says. The connection's window is extended when bytes arrive, so that
+/// streams which nobody reads never use it up: it bounds what is in flight, and memory is bounded by the number
+/// of streams times their window.
 struct QUICWindows: Sendable {
   let initialStream: UInt64
   let maxStream: UInt64
-  let initialConnection: UInt64
-  let maxConnection: UInt64
+  /// ngtcp2 lets the peer know of more when half of it is used up, so half of it must hold all that is in
+  /// flight, and what waits for lost packets.
+  let connection: UInt64
 
-  /// - Parameter buffer: most bytes that may wait in one stream, per direction. Three quarters of it are the
+  /// - Parameter buffer: most bytes that may wait in one stream, per direction. Seven eighths of it are the
   ///   window; the rest is for what waits behind it, on its way out.
   init(buffer: Int) {
-    maxStream = UInt64(max(buffer / 4 * 3, 16 << 10))
+    maxStream = UInt64(max(buffer / 8 * 7, 16 << 10))
     initialStream = min(512 << 10, maxStream)
-    maxConnection = max(2 * maxStream, 1 << 20)
-    initialConnection = min(2 << 20, maxConnection)
+    connection = max(2 * maxStream, 1 << 20)
   }
 }

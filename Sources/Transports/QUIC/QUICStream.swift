@@ -18,6 +18,8 @@ final class QUICStream {
   /// Who wants to hear of it. The stream holds it until it is closed.
   var user: (any QUICStreamUser)?
 
+  /// What the peer may send before it is taken.
+  var window: QUICStreamWindow
   /// In-order bytes that nobody took yet.
   var received = ByteBuffer()
   /// The peer's last byte is in `received`, or was.
@@ -47,8 +49,9 @@ final class QUICStream {
   /// How many bytes the last batch brought: the size of the next buffer.
   private var lastBatch = 0
 
-  init(id: Int64) {
+  init(id: Int64, window: QUICStreamWindow) {
     self.id = id
+    self.window = window
   }
 
   /// Whether there is something to send: bytes, or the FIN alone.
