@@ -23,7 +23,7 @@ import Testing
   func slow() {
     let windows = QUICWindows(buffer: 16 << 20)
     var window = QUICStreamWindow(windows)
-    grow(&window, pieces: 2000, of: 64 << 10, every: 2 * QUICStreamWindowTests.roundTrip)
+    grow(&window, pieces: 2000, of: 64 << 10, every: 3 * QUICStreamWindowTests.roundTrip)
     #expect(window.size == windows.initialStream)
   }
 

@@ -11,7 +11,7 @@ struct QUICStreamWindow {
   private var since: UInt64 = 0
 
   /// Round trips in which the reader must take half of the window to get a larger one.
-  private static let roundTrips: UInt64 = 4
+  private static let roundTrips: UInt64 = 8
 
   init(_ windows: QUICWindows) {
     size = windows.initialStream
