@@ -66,11 +66,13 @@ def quiet(program, certificates, targets, key):
     others = Others(program, certificates, targets, key)
     others.go_on()
     before, descriptors = len(program.loud_lines()), program.descriptors
-    yield
-    assert not program.has_ended, program.log[-4000:]
-    others.go_on()
-    program.descriptors_return_to(descriptors + 8)
-    others.close()
+    try:
+        yield
+        assert not program.has_ended, program.log[-4000:]
+        others.go_on()
+        program.descriptors_return_to(descriptors + 8)
+    finally:
+        others.close()
     assert program.loud_lines()[before:] == []
     for frontend in FRONTENDS:
         pair = program.address(f"{frontend}-tcp").pair
@@ -138,10 +140,12 @@ def test_garbage_on_a_stream_listener(frontend, listener, ending, program, quiet
 @pytest.mark.parametrize("frontend", FRONTENDS)
 def test_garbage_within_an_encrypted_stream(frontend, way_in, program, quiet, certificates):
     bridge = Bridge(way_in, program.address(f"{frontend}-{way_in}").pair, certificates.ca)
-    for ending in ("leave", "reset", "wait"):
-        for garbage in stream_garbage():
-            throw(bridge.pair, garbage, ending)
-    bridge.close()
+    try:
+        for ending in ("leave", "reset", "wait"):
+            for garbage in stream_garbage():
+                throw(bridge.pair, garbage, ending)
+    finally:
+        bridge.close()
 
 
 def datagram_garbage(certificates):
