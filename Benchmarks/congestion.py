@@ -45,11 +45,11 @@ def file_server(size):
 class Download:
     """Bytes of one GET, and when they came."""
 
-    def __init__(self, tunnel, target, seconds):
-        self.started = time.monotonic()
+    def __init__(self, tunnel, target, seconds, size):
+        started = time.monotonic()
+        end = started + seconds
         self.received = 0
-        self.after_start = 0.0
-        end = self.started + seconds
+        self.first_quarter = None
         with tunnel.open(target) as stream:
             stream.sendall(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
             buffer = bytearray(1 << 18)
@@ -62,11 +62,14 @@ class Download:
                 if not count:
                     break
                 self.received += count
-        self.seconds = time.monotonic() - self.started
-
-    @property
-    def rate(self):
-        return self.received / self.seconds / MEGABYTE
+                if self.first_quarter is None and self.received >= size / 4:
+                    self.first_quarter = self.received, time.monotonic()
+        ended = time.monotonic()
+        self.seconds = ended - started
+        self.rate = self.received / self.seconds / MEGABYTE
+        # Once it is up to speed: without the set-up and the slow start.
+        then_received, then = self.first_quarter or (0, started)
+        self.full_rate = (self.received - then_received) / (ended - then) / MEGABYTE
 
 
 def ping(stream, enough, seconds=60):
@@ -90,9 +93,10 @@ def measure(link, servers, control, options):
     with Tunnel(link, congestion=control, **options.keys) as tunnel, tunnel.open(echoes) as stream:
         idle = ping(stream, lambda times: len(times) >= options.pings, options.seconds)
         results = []
+        size = options.megabytes * MEGABYTE
         before, cpu = link.stats(), tunnel.cpu_seconds()
         download = threading.Thread(
-            target=lambda: results.append(Download(tunnel, files, options.seconds)), daemon=True
+            target=lambda: results.append(Download(tunnel, files, options.seconds, size)), daemon=True
         )
         download.start()
         busy = ping(stream, lambda _: not download.is_alive(), 2 * options.seconds)
@@ -100,17 +104,18 @@ def measure(link, servers, control, options):
         after, cpu_after = link.stats(), tunnel.cpu_seconds()
         [download] = results
         down = {name: after["down"][name] - before["down"][name] for name in after["down"]}
+        used = {name: after["self"][name] - before["self"][name] for name in after["self"]}
+        server, client = (after - before for before, after in zip(cpu, cpu_after))
         print(
-            f"# {control}: {download.received} bytes in {download.seconds:.2f} s; link delivered"
-            f" {down['bytes'] / download.seconds * 8 / 1e6:.1f} Mbit/s, lost {down['lost']:.0f}, dropped"
-            f" {down['dropped']:.0f}, overrun {after['self']['overrun']:.0f}, late p99"
-            f" {after['down']['late_p99_ms']} max {after['down']['late_max_ms']} ms, CPU {after['self']['cpu_seconds'] - before['self']['cpu_seconds']:.2f} s;"
-            f" CPU of server {cpu_after[0] - cpu[0]:.2f} s, client {cpu_after[1] - cpu[1]:.2f} s",
+            f"{control}: {download.received} bytes in {download.seconds:.2f} s; lost {down['lost']:.0f} packets;"
+            f" CPU seconds: server {server:.2f}, client {client:.2f}, link {used['cpu_seconds']:.2f};"
+            f" the link overran {used['overrun']:.0f} times, p99 late by {after['down']['late_p99_ms']} ms",
             file=sys.stderr,
         )
+        overhead = down["bytes"] / max(1, download.received)
         dropped = down["dropped"] / max(1, down["taken"]) * 100
         return (
-            f"{download.rate:.2f} | {down['bytes'] / download.seconds / MEGABYTE:.2f} | {dropped:.1f} |"
+            f"{download.rate:.2f} | {download.full_rate * overhead * 8:.1f} | {dropped:.1f} |"
             f" {share(idle, 0.5):.1f} | {share(idle, 0.99):.1f} | {share(busy, 0.5):.0f}"
         )
 
@@ -131,7 +136,7 @@ def main():
     options.keys = {"buffer": options.buffer} if options.buffer else {}
 
     print(f"{options.rate}, {options.rtt:g} ms, queue {options.queue}, {options.megabytes} MB:\n")
-    print("| loss | control | MB/s | on the link | dropped % | echo p50 ms | p99 ms | p50 beside the download |")
+    print("| loss | control | MB/s | Mbit/s on the link | dropped % | echo p50 ms | p99 ms | p50 beside it |")
     print("|--:|---|--:|--:|--:|--:|--:|--:|", flush=True)
     for loss in options.loss:
         for control in options.controls:
