@@ -88,7 +88,7 @@ import Testing
     link.run(for: 2_000_000_000)
     #expect(server.opened.count == 8)
     #expect(server.opened.allSatisfy { $0.received.readableBytes == window })
-    #expect(window * 8 > Int(settings.windows.initialConnection))
+    #expect(window * 8 > Int(settings.windows.connection))
     _ = try exchange(500_000, on: link)
     // The window opens as bytes are taken, and only then.
     let first = server.opened[0]
