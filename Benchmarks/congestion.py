@@ -49,7 +49,8 @@ class Download:
         started = time.monotonic()
         end = started + seconds
         self.received = 0
-        self.first_quarter = None
+        carried = lambda: (time.monotonic(), tunnel.link.stats()["down"]["bytes"])  # noqa: E731
+        first_quarter = None
         with tunnel.open(target) as stream:
             stream.sendall(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
             buffer = bytearray(1 << 18)
@@ -62,14 +63,14 @@ class Download:
                 if not count:
                     break
                 self.received += count
-                if self.first_quarter is None and self.received >= size / 4:
-                    self.first_quarter = self.received, time.monotonic()
-        ended = time.monotonic()
-        self.seconds = ended - started
+                if first_quarter is None and self.received >= size / 4:
+                    first_quarter = carried()
+            last = carried()
+        self.seconds = last[0] - started
         self.rate = self.received / self.seconds / MEGABYTE
-        # Once it is up to speed: without the set-up and the slow start.
-        then_received, then = self.first_quarter or (0, started)
-        self.full_rate = (self.received - then_received) / (ended - then) / MEGABYTE
+        # What the link carried once it was up to speed: without the set-up and the slow start.
+        then, before = first_quarter or (started, 0)
+        self.megabits = (last[1] - before) / (last[0] - then) * 8 / 1e6
 
 
 def ping(stream, enough, seconds=60):
@@ -112,10 +113,9 @@ def measure(link, servers, control, options):
             f" the link overran {used['overrun']:.0f} times, p99 late by {after['down']['late_p99_ms']} ms",
             file=sys.stderr,
         )
-        overhead = down["bytes"] / max(1, download.received)
         dropped = down["dropped"] / max(1, down["taken"]) * 100
         return (
-            f"{download.rate:.2f} | {download.full_rate * overhead * 8:.1f} | {dropped:.1f} |"
+            f"{download.rate:.2f} | {download.megabits:.1f} | {dropped:.1f} |"
             f" {share(idle, 0.5):.1f} | {share(idle, 0.99):.1f} | {share(busy, 0.5):.0f}"
         )
 
