@@ -80,7 +80,8 @@ final class QUICStreamChannel: Channel, ChannelCore, @unchecked Sendable {
     localAddress = parent?.localAddress
     remoteAddress = host.connection.remoteAddress
     closePromise = loop.makePromise()
-    waterMark = .init(low: max(1, buffer / 2), high: max(1, buffer))
+    // What is in flight waits here too, so a low mark far below would let the path run empty.
+    waterMark = .init(low: max(1, buffer / 8 * 7), high: max(1, buffer))
     _pipeline = ChannelPipeline(channel: self)
     stream.user = self
   }
@@ -160,7 +161,7 @@ extension QUICStreamChannel: QUICStreamUser {
     // slowly or not at all.
     let high = min(waterMark.high, max(2 * stream.output.inFlight, QUICStreamChannel.alwaysHeld))
     let changed = flags.withLockedValue { flags in
-      let isWritable = flags.isWritable ? waiting <= high : waiting < min(waterMark.low, max(1, high / 2))
+      let isWritable = flags.isWritable ? waiting <= high : waiting < min(waterMark.low, max(1, high / 8 * 7))
       defer { flags.isWritable = isWritable }
       return flags.isWritable != isWritable
     }
