@@ -20,7 +20,8 @@ struct QUICSettings: Sendable {
   /// The protocol that both ends must agree on (ALPN, RFC 9001 §8.1).
   static let applicationProtocol = "magicalane/1"
 
-  /// Over a path that loses 1% of packets it carries ten times what `cubic` does, and as much over a clean one.
+  /// MB/s over 100 Mbit/s and 40 ms with no loss, 1 % and 10 %: bbr2 11.0, 10.5, 9.1; bbr 10.9, 10.6, 9.0 with
+  /// more of it dropped by the queue; cubic 11.0, 0.6, 0.1; reno 11.1, 0.5, 0.1. See docs/quic.md.
   var congestion = QUICCongestionControl.bbr2
   /// Without a packet from the peer for so long, the connection is over (RFC 9000 §10.1).
   var idleTimeout: UInt64 = 30_000_000_000
