@@ -10,6 +10,7 @@ struct DemoCommand: AsyncParsableCommand {
   )
 
   func run() async throws {
+    let signals = await Service.trapSignals()
     let registry = Magicalane.registry
     let files = try DemoFiles()
     defer { files.remove() }
@@ -25,7 +26,7 @@ struct DemoCommand: AsyncParsableCommand {
     let clientRuntime = try await client.start(clientConfig.load(registry))
     // Not `print`: into a pipe that shows nothing before the process ends.
     FileHandle.standardOutput.write(Data((Self.whatToTry + "\n").utf8))
-    await client.serve(clientRuntime, alongside: [serverRuntime])
+    await client.serve(clientRuntime, alongside: [serverRuntime], until: signals)
   }
 
   static let whatToTry = """

@@ -26,10 +26,16 @@ struct Service {
 
   /// - Throws: `Failure`.
   func run() async throws {
+    let signals = await Service.trapSignals()
     let configuration = try source.load(registry)
     output.current = configuration.log
     let runtime = try await start(configuration)
-    await serve(runtime)
+    await serve(runtime, until: signals)
+  }
+
+  /// Takes over the signals, before anybody can be told that the program runs.
+  static func trapSignals() async -> UnixSignalsSequence {
+    await UnixSignalsSequence(trapping: .sigterm, .sigint, .sighup)
   }
 
   /// Builds and binds everything, and says on standard error what listens where.
@@ -48,15 +54,15 @@ struct Service {
 
   /// Follows signals until the last session has ended.
   ///
-  /// - Parameter alongside: further runtimes that drain with this one.
-  func serve(_ runtime: Runtime, alongside others: [Runtime] = []) async {
+  /// - Parameters:
+  ///   - alongside: further runtimes that drain with this one.
+  ///   - signals: as `trapSignals` gave them.
+  func serve(_ runtime: Runtime, alongside others: [Runtime] = [], until signals: UnixSignalsSequence) async {
     let (events, continuation) = AsyncStream.makeStream(of: Event.self)
-    let signals = Task {
-      for await signal in await UnixSignalsSequence(trapping: .sigterm, .sigint, .sighup) {
-        continuation.yield(.signal(signal))
-      }
+    let forwarding = Task {
+      for await signal in signals { continuation.yield(.signal(signal)) }
     }
-    defer { signals.cancel() }
+    defer { forwarding.cancel() }
     let logger = output.makeLogger()
     var isDraining = false
     for await event in events {

@@ -99,10 +99,16 @@ final class ConfigFindings {
   }
 
   /// Reports the keys that nobody asked for; to be called when all readers of all mappings are done.
+  ///
+  /// Where a reader gave up, a key is unknown for certain only if it is a missing one misspelt.
   func reportUnknownKeys() {
-    for (path, known) in known where known.isComplete {
-      for member in root.value(at: path)?.members ?? [] where !known.keys.contains(member.key) {
-        reportUnknown(member, among: known.keys.sorted(), in: path)
+    for (path, known) in known {
+      guard let mapping = root.value(at: path) else { continue }
+      let missing = known.keys.filter { mapping[$0] == nil && hasProblem(at: path + [$0]) }
+      for member in mapping.members where !known.keys.contains(member.key) {
+        if known.isComplete || member.key.nearest(among: missing) != nil {
+          reportUnknown(member, among: known.keys.sorted(), in: path)
+        }
       }
     }
   }

@@ -219,7 +219,7 @@ extension Runtime {
     for frontend in built {
       let settings = frontend.settings
       do {
-        for old in replaced.values where old.settings.listen == settings.listen {
+        for old in replaced.values where old.settings.listen.isSamePlace(as: settings.listen) {
           await old.listener.stopAccepting()
           stopped.append(old)
         }
@@ -311,6 +311,13 @@ extension ChannelPipeline.SynchronousOperations {
       session.ended(reason: "\(error)")
       throw error
     }
+  }
+}
+
+extension ListenAddress {
+  /// Whether both cannot be bound at once. Port 0 is another place each time.
+  fileprivate func isSamePlace(as other: ListenAddress) -> Bool {
+    self == other && hostAndPort?.port != 0
   }
 }
 

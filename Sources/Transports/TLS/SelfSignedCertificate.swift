@@ -66,9 +66,7 @@ extension SelfSignedCertificate {
   ) {
     let certificate = "\(directory)/cert.pem"
     let key = "\(directory)/key.pem"
-    if mkdir(directory, 0o755) != 0, errno != EEXIST {
-      throw PluginError("\(directory) cannot be made: \(String(cString: strerror(errno)))")
-    }
+    try makeDirectory(directory)
     if !overwrite,
       let existing = [certificate, key].first(where: { (path: String) in access(path, F_OK) == 0 })
     {
@@ -77,6 +75,18 @@ extension SelfSignedCertificate {
     try writeFile(keyPEM, to: key, mode: 0o600, overwrite: overwrite)
     try writeFile(certificatePEM, to: certificate, mode: 0o644, overwrite: overwrite)
     return (certificate, key)
+  }
+}
+
+/// Makes the directory and those above it where they do not exist.
+private func makeDirectory(_ path: String) throws {
+  let parts = path.split(separator: "/")
+  let root = path.hasPrefix("/") ? "/" : ""
+  for count in parts.indices.map({ $0 + 1 }) {
+    let part = root + parts.prefix(count).joined(separator: "/")
+    if mkdir(part, 0o755) != 0, errno != EEXIST {
+      throw PluginError("\(part) cannot be made: \(String(cString: strerror(errno)))")
+    }
   }
 }
 
