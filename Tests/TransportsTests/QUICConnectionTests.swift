@@ -92,7 +92,7 @@ import Testing
     _ = try exchange(500_000, on: link)
     // The window opens as bytes are taken, and only then.
     let first = server.opened[0]
-    #expect(server.connection.take(from: first).readableBytes == window)
+    #expect(server.connection.takeAll(from: first).readableBytes == window)
     link.run(for: 2_000_000_000)
     #expect(first.received.readableBytes >= window)
     #expect(server.opened[1].received.readableBytes == window)
@@ -290,7 +290,7 @@ func exchange(_ count: Int, on link: QUICTestLink) throws -> (QUICStream, QUICSt
   link.client.connection.finish(stream)
   server.onChange = { changed in
     guard changed.id == stream.id else { return }
-    var bytes = server.connection.take(from: changed)
+    var bytes = server.connection.takeAll(from: changed)
     heard.writeImmutableBuffer(bytes)
     server.connection.write(bytes, on: changed)
     bytes.clear()
@@ -298,7 +298,7 @@ func exchange(_ count: Int, on link: QUICTestLink) throws -> (QUICStream, QUICSt
   }
   link.client.onChange = { changed in
     guard changed.id == stream.id else { return }
-    var bytes = link.client.connection.take(from: changed)
+    var bytes = link.client.connection.takeAll(from: changed)
     answer.writeBuffer(&bytes)
   }
   defer {

@@ -305,3 +305,12 @@ func pattern(_ count: Int, seed: Int = 0) -> ByteBuffer {
   buffer.writeRepeatingByte(UInt8(truncatingIfNeeded: seed), count: count - buffer.readableBytes)
   return buffer
 }
+
+extension QUICConnection {
+  /// Every batch that has arrived, in one.
+  func takeAll(from stream: QUICStream) -> ByteBuffer {
+    var all = ByteBuffer()
+    while stream.received.readableBytes > 0 { all.writeImmutableBuffer(take(from: stream)) }
+    return all
+  }
+}

@@ -44,7 +44,7 @@ private func goodput(
   link.client.connection.write(piece, on: stream)
   let server = try #require(link.server)
   var total = 0
-  server.onChange = { total += server.connection.take(from: $0).readableBytes }
+  server.onChange = { total += server.connection.takeAll(from: $0).readableBytes }
   let start = link.now
   link.run(for: seconds * 1_000_000_000)
   return (Double(total) / (Double(link.now - start) / 1e9), peak)

@@ -122,14 +122,14 @@ extension QUICConnection {
   }
 
   fileprivate func peerOpened(_ id: Int64) {
-    let stream = QUICStream(id: id, window: QUICStreamWindow(settings.windows))
+    let stream = QUICStream(id: id, windows: settings.windows)
     adopt(stream)
     events.append(.streamOpened(stream))
   }
 
   fileprivate func arrived(_ bytes: UnsafeRawBufferPointer, isLast: Bool, on stream: QUICStream) {
     if bytes.count > 0 {
-      stream.append(bytes)
+      stream.received.append(bytes)
       ngtcp2_conn_extend_max_offset(conn, UInt64(bytes.count))
     }
     if isLast { stream.isInputFinished = true }

@@ -8,7 +8,7 @@ extension QUICConnection {
     guard state == .established else { return nil }
     var id: Int64 = -1
     guard ngtcp2_conn_open_bidi_stream(conn, &id, nil) == 0 else { return nil }
-    let stream = QUICStream(id: id, window: QUICStreamWindow(settings.windows))
+    let stream = QUICStream(id: id, windows: settings.windows)
     adopt(stream)
     return stream
   }
@@ -41,9 +41,9 @@ extension QUICConnection {
     ngtcp2_conn_shutdown_stream_read(conn, stream.id, code)
   }
 
-  /// Takes what has arrived and lets the peer send as much more.
+  /// Takes one batch of what has arrived and lets the peer send as much more.
   func take(from stream: QUICStream) -> ByteBuffer {
-    let bytes = stream.takeReceived()
+    let bytes = stream.received.take()
     if isOpen, !stream.isClosed, !stream.isInputFinished {
       let count = UInt64(bytes.readableBytes)
       let growth = stream.window.take(count, now: lastReceived) { smoothedRoundTrip }

@@ -46,6 +46,8 @@ struct QUICWindows: Sendable {
   /// ngtcp2 lets the peer know of more when half of it is used up, so half of it must hold all that is in
   /// flight, and what waits for lost packets.
   let connection: UInt64
+  /// Most bytes that a reader is given at once.
+  let batch: Int
 
   /// - Parameter buffer: most bytes that may wait in one stream, per direction. Seven eighths of it are the
   ///   window; the rest is for what waits behind it, on its way out.
@@ -53,5 +55,6 @@ struct QUICWindows: Sendable {
     maxStream = UInt64(max(buffer / 8 * 7, 16 << 10))
     initialStream = min(512 << 10, maxStream)
     connection = max(2 * maxStream, 1 << 20)
+    batch = min(max(buffer / 16, 4096), 256 << 10)
   }
 }

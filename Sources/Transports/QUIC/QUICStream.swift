@@ -21,7 +21,7 @@ final class QUICStream {
   /// What the peer may send before it is taken.
   var window: QUICStreamWindow
   /// In-order bytes that nobody took yet.
-  var received = ByteBuffer()
+  var received: ReceiveQueue
   /// The peer's last byte is in `received`, or was.
   var isInputFinished = false
   /// The code of the peer's RESET_STREAM.
@@ -46,31 +46,15 @@ final class QUICStream {
   var isQueued = false
   /// It stands in the connection's list of streams that wait for their window.
   var isListedBlocked = false
-  /// How many bytes the last batch brought: the size of the next buffer.
-  private var lastBatch = 0
 
-  init(id: Int64, window: QUICStreamWindow) {
+  init(id: Int64, windows: QUICWindows) {
     self.id = id
-    self.window = window
+    window = QUICStreamWindow(windows)
+    received = ReceiveQueue(batchSize: windows.batch)
   }
 
   /// Whether there is something to send: bytes, or the FIN alone.
   var wantsToSend: Bool {
     !isOutputDead && !isFinSent && (output.unsent > 0 || isFinishing)
-  }
-
-  func append(_ bytes: UnsafeRawBufferPointer) {
-    if received.capacity == 0 {
-      received = ByteBufferAllocator().buffer(capacity: max(bytes.count, min(lastBatch, 1 << 20)))
-    }
-    received.writeBytes(bytes)
-  }
-
-  /// Takes all bytes that arrived.
-  func takeReceived() -> ByteBuffer {
-    let bytes = received
-    lastBatch = bytes.readableBytes
-    received = ByteBuffer()
-    return bytes
   }
 }

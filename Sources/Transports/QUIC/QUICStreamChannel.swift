@@ -65,7 +65,7 @@ final class QUICStreamChannel: Channel, ChannelCore, @unchecked Sendable {
   private var autoRead = false
   private var allowsRemoteHalfClosure = true
 
-  /// - Parameter buffer: most bytes that may wait before the channel is not writable.
+  /// - Parameter buffer: most bytes that may wait to be sent or acknowledged.
   init(
     _ stream: QUICStream,
     host: any QUICStreamHost,
@@ -80,8 +80,10 @@ final class QUICStreamChannel: Channel, ChannelCore, @unchecked Sendable {
     localAddress = parent?.localAddress
     remoteAddress = host.connection.remoteAddress
     closePromise = loop.makePromise()
-    // What is in flight waits here too, so a low mark far below would let the path run empty.
-    waterMark = .init(low: max(1, buffer / 8 * 7), high: max(1, buffer))
+    // What is in flight waits here too, so a low mark far below would let the path run empty. The last quarter
+    // of the buffer is for the batch that crosses the mark.
+    let high = max(1, buffer / 4 * 3)
+    waterMark = .init(low: max(1, high / 8 * 7), high: high)
     _pipeline = ChannelPipeline(channel: self)
     stream.user = self
   }

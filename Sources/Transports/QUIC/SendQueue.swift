@@ -44,7 +44,7 @@ struct SendQueue {
     guard count > 0 else { return }
     unsent += count
     chunksTotal += count
-    if count < SendQueue.smallest {
+    if SendQueue.isSmall(count, in: buffer) {
       copy(buffer)
     } else {
       buffer.withUnsafeReadableBytesWithStorageManagement { bytes, storage in
@@ -54,6 +54,11 @@ struct SendQueue {
         chunks.append(Chunk(base: pointer, count: count, storage: storage.takeUnretainedValue()))
       }
     }
+  }
+
+  /// A few bytes of a large read buffer would hold all of it.
+  private static func isSmall(_ count: Int, in buffer: ByteBuffer) -> Bool {
+    count < smallest || count <= SmallWrites.size && count < buffer.storageCapacity / 4
   }
 
   private mutating func copy(_ buffer: ByteBuffer) {
@@ -127,7 +132,7 @@ struct SendQueue {
 
 /// Memory for writes that are too small to be held one by one.
 private final class SmallWrites {
-  private static let size = 16 << 10
+  static let size = 16 << 10
   /// Owned, freed in `deinit`.
   private let memory = UnsafeMutablePointer<UInt8>.allocate(capacity: SmallWrites.size)
   private var used = 0

@@ -6,11 +6,16 @@ import NIOPosix
 struct TCPSocket: Sendable {
   /// One read of the kernel's buffer, and how many of those make the batch that one `read()` asks for.
   ///
-  /// A batch is at most an eighth of `buffer` four times over, and what waits to be written at most the other
-  /// half, so both together keep the limit.
+  /// A batch is at most a quarter of `buffer`, and what waits to be written at most a sixteenth when the next
+  /// batch is asked for. The rest is for the stream on the other side of the duplex.
   private let readSize: Int
   private static let readsPerBatch: UInt = 4
   private let waterMark: ChannelOptions.Types.WriteBufferWaterMark
+
+  /// Most bytes that one `read()` yields.
+  var batch: Int { readSize * Int(TCPSocket.readsPerBatch) }
+  /// Most bytes that wait to be written when more is asked for.
+  var highMark: Int { waterMark.high }
 
   /// Above this, more waiting in user space gains nothing: the kernel's own buffer grows with the path's
   /// bandwidth × delay, and ours has only to refill it before it runs dry.
@@ -19,9 +24,9 @@ struct TCPSocket: Sendable {
 
   /// - Parameter buffer: most bytes that may wait in one stream, per direction.
   init(buffer: Int) {
-    let high = min(max(buffer / 2, 4096), TCPSocket.largestHighMark)
+    let high = min(max(buffer / 16, 4096), TCPSocket.largestHighMark)
     waterMark = .init(low: high / 2, high: high)
-    readSize = min(max(buffer / 8, 2048), TCPSocket.largestRead)
+    readSize = min(max(buffer / 16, 2048), TCPSocket.largestRead)
   }
 
   /// Connects to one address; fails at the deadline.

@@ -17,6 +17,21 @@ import Testing
     )
   }
 
+  @Test func `a key that is missing because it is misspelt is told as both`() {
+    let text = """
+      frontends:
+        - name: socks
+          type: socks5
+          lisen: tcp://127.0.0.1:1080
+      """
+    #expect(
+      messages(text) == [
+        "m.yaml:2:5: missing key 'listen' in frontend 'socks': expected an address such as tcp://127.0.0.1:1080",
+        "m.yaml:4:5: unknown key 'lisen' in frontend 'socks'; did you mean 'listen'?",
+      ]
+    )
+  }
+
   @Test func `an unknown key that is near to none lists the known ones`() {
     #expect(
       messages("log: {colour: red}")
