@@ -44,8 +44,9 @@ public struct AdminSettings: Sendable, Equatable {
 public struct Limits: Sendable, Equatable {
   /// Most bytes that may wait in one stream, per direction, where the entry does not say otherwise.
   ///
-  /// The default holds what a path of 1 Gbit/s and 100 ms keeps in flight (12.5 MB).
-  public var buffer = 16 << 20
+  /// Three quarters of the default hold what a path of 1 Gbit/s and 100 ms keeps in flight (12.5 MB), with room
+  /// for acknowledgements that come late; docs/quic.md has the figures.
+  public var buffer = 20 << 20
   /// Sessions at once; more are answered as unavailable.
   public var sessions = 100_000
   /// From a finished request to an open stream, all addresses tried.

@@ -31,7 +31,7 @@ struct QUICSettings: Sendable {
   var handshakeTimeout: UInt64 = 10_000_000_000
   /// Streams that the peer may have open at once.
   var maxStreams = 0
-  var windows = QUICWindows(buffer: 16 << 20)
+  var windows = QUICWindows(buffer: 20 << 20)
 }
 
 /// How much a peer may send ahead of what was taken (RFC 9000 §4).
