@@ -43,8 +43,9 @@ clean: ## Remove all that was built
 unit-tests: packages
 	swift test
 
+# Swift plans a package again when its manifest is newer, and not when a file is added to one that it uses.
 examples: packages
-	set -e; for example in $(EXAMPLES); do swift test --package-path "$$example"; done
+	set -e; for example in $(EXAMPLES); do touch "$$example/Package.swift"; swift test --package-path "$$example"; done
 
 packages:
 	@scripts/install-packages $(BUILD_PACKAGES)
