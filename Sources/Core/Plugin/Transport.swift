@@ -129,11 +129,30 @@ public protocol TransportListener: Sendable {
   /// - Returns: the address as bound, with the port that the system chose where 0 was asked for.
   func bind(accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>) async throws -> ListenAddress
 
+  /// Takes the place of a listener on the same address, with no moment in which nobody listens there.
+  ///
+  /// The other one has nothing left then; its streams go on, and new ones go by these options.
+  /// - Returns: the address as bound; nil where this cannot be done, so that the other one has to stop first.
+  func takeOver(
+    from other: any TransportListener,
+    accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+  ) async -> ListenAddress?
+
   /// Accepts nothing more; accepted streams go on.
   func stopAccepting() async
 
   /// Ends everything, accepted streams included.
   func close() async
+}
+
+extension TransportListener {
+  /// Takes nothing over.
+  public func takeOver(
+    from other: any TransportListener,
+    accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+  ) async -> ListenAddress? {
+    nil
+  }
 }
 
 /// What a listener is given when it is built.

@@ -216,14 +216,27 @@ extension Runtime {
   ) async throws(RuntimeErrors) -> [RunningFrontend] {
     var bound: [RunningFrontend] = []
     var stopped: [RunningFrontend] = []
+    var takenOver: [(old: RunningFrontend, by: any TransportListener)] = []
     for frontend in built {
       let settings = frontend.settings
+      let accept = accept(by: frontend.route)
       do {
+        var inherited: ListenAddress?
         for old in replaced.values where old.settings.listen.isSamePlace(as: settings.listen) {
-          await old.listener.stopAccepting()
-          stopped.append(old)
+          inherited = await frontend.listener.takeOver(from: old.listener, accept: accept)
+          if inherited != nil {
+            takenOver.append((old, frontend.listener))
+          } else {
+            await old.listener.stopAccepting()
+            stopped.append(old)
+          }
         }
-        let address = try await frontend.listener.bind(accept: accept(by: frontend.route))
+        let address: ListenAddress
+        if let inherited {
+          address = inherited
+        } else {
+          address = try await frontend.listener.bind(accept: accept)
+        }
         bound.append(
           RunningFrontend(
             id: frontend.id,
@@ -235,6 +248,9 @@ extension Runtime {
           )
         )
       } catch {
+        for (old, new) in takenOver {
+          _ = await old.listener.takeOver(from: new, accept: self.accept(by: old.route))
+        }
         for running in bound { await running.listener.close() }
         for old in stopped { await restart(old) }
         throw RuntimeErrors([RuntimeError(.bind, settings.problem(for: error), cause: error)])

@@ -44,7 +44,7 @@ final class QUICAcceptor {
     _ in false
   }
 
-  private let rules: Rules
+  private var rules: Rules
   private let ids: ConnectionIDSource
   private unowned let endpoint: QUICEndpoint
   private var connections = 0
@@ -56,6 +56,14 @@ final class QUICAcceptor {
     self.rules = rules
     self.ids = ids
     self.endpoint = endpoint
+  }
+
+  /// Goes by other rules from now on; tokens that were given out stay good. Called on the loop.
+  func follow(_ next: Rules) {
+    let tokens = rules.tokens
+    rules = next
+    rules.tokens = tokens
+    for driver in endpoint.connections { driver.callbacks.accept = next.accept }
   }
 
   func take(_ datagram: QUICEndpoint.Datagram) {

@@ -63,16 +63,30 @@ public struct QUICListener: TransportListener {
   public func bind(
     accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
   ) async throws -> ListenAddress {
-    try await sockets.bind(
-      QUICAcceptor.Rules(
-        credentials: credentials,
-        settings: settings,
-        retry: retry,
-        maxConnections: maxConnections,
-        buffer: buffer,
-        tokens: AddressTokens(),
-        accept: accept
-      )
+    try await sockets.bind(rules(accept))
+  }
+
+  /// Takes the sockets of another one, whose connections live on: new streams on them go by these options, but
+  /// for what was agreed in the handshake.
+  public func takeOver(
+    from other: any TransportListener,
+    accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+  ) async -> ListenAddress? {
+    guard let other = other as? QUICListener else { return nil }
+    return await sockets.takeOver(from: other.sockets, rules(accept))
+  }
+
+  private func rules(
+    _ accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+  ) -> QUICAcceptor.Rules {
+    QUICAcceptor.Rules(
+      credentials: credentials,
+      settings: settings,
+      retry: retry,
+      maxConnections: maxConnections,
+      buffer: buffer,
+      tokens: AddressTokens(),
+      accept: accept
     )
   }
 

@@ -62,6 +62,23 @@ final class QUICListeningSockets: Sendable {
     return ListenAddress(scheme: context.address.scheme, location: "\(Target(host: host, port: boundPort))")
   }
 
+  /// Takes the sockets of another listener on the same address.
+  ///
+  /// - Returns: nil where that one has none.
+  func takeOver(from other: QUICListeningSockets, _ rules: QUICAcceptor.Rules) async -> ListenAddress? {
+    guard other.context.address == context.address else { return nil }
+    let taken = other.members.withLockedValue { members in
+      defer { members = [] }
+      return members
+    }
+    guard !taken.isEmpty else { return nil }
+    members.withLockedValue { $0 = taken }
+    for member in taken {
+      try? await member.eventLoop.submit { member.value.acceptor.follow(rules) }.get()
+    }
+    return context.address
+  }
+
   private func addresses() async throws -> [SocketAddress] {
     do {
       return try await context.resolver.resolve(Target(host: host, port: port), on: context.loops.next())

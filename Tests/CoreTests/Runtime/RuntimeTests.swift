@@ -109,6 +109,27 @@ import Testing
     #expect(await runtime.listening.map(\.name) == ["a"])
   }
 
+  @Test
+  func `a listener that can takes over its predecessor's sockets, and gives them back where a step fails`()
+    async throws
+  {
+    let runtime = makeRuntime()
+    let far = "[{name: far, type: noted}]"
+    func frontend(_ idle: String) -> String {
+      "{name: a, type: line, listen: 'noted:///handed', transport: far, idle_timeout: \(idle)}"
+    }
+    try await apply(config("[\(frontend("1s"))]", transports: far), to: runtime)
+    try await apply(config("[\(frontend("2s"))]", transports: far), to: runtime)
+    await log.waits(for: "close /handed")
+    #expect(log.taken() == ["bind /handed", "take /handed", "stop /handed", "close /handed"])
+    let next = try config(
+      "[\(frontend("3s")), {name: c, type: line, listen: 'noted:///busy', transport: far}]",
+      transports: far
+    )
+    await #expect(throws: RuntimeErrors.self) { try await apply(next, to: runtime) }
+    #expect(log.taken() == ["take /handed", "take /handed", "close /handed"])
+  }
+
   @Test func `every plugin that refuses its options is told`() async throws {
     let runtime = makeRuntime()
     let next = try config(
@@ -205,6 +226,15 @@ private struct NotedListener: TransportListener {
   {
     if address.location == "/busy" { throw PluginError("in use", at: ["listen"]) }
     log.add("bind \(address.location)")
+    return address
+  }
+
+  func takeOver(
+    from other: any TransportListener,
+    accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+  ) async -> ListenAddress? {
+    guard address.location == "/handed" else { return nil }
+    log.add("take \(address.location)")
     return address
   }
 
