@@ -46,16 +46,16 @@ final class QUICListeningSockets: Sendable {
     var boundPort = port
     var absent: (any Error)?
     var isBound = false
-    for var address in try await addresses() {
+    for var address in try await context.addresses() {
       address.port = boundPort
       do {
         boundPort = try await bind(address, rules)
         isBound = true
       } catch let error as IOError where [EADDRNOTAVAIL, EAFNOSUPPORT].contains(error.errnoCode) {
-        absent = absent ?? explain(error)
+        absent = absent ?? context.bindFailure(error)
       } catch {
         await close()
-        throw explain(error)
+        throw context.bindFailure(error)
       }
     }
     if let absent, !isBound { throw absent }
@@ -77,15 +77,6 @@ final class QUICListeningSockets: Sendable {
       try? await member.eventLoop.submit { member.value.acceptor.follow(rules) }.get()
     }
     return context.address
-  }
-
-  private func addresses() async throws -> [SocketAddress] {
-    do {
-      return try await context.resolver.resolve(Target(host: host, port: port), on: context.loops.next())
-        .get()
-    } catch {
-      throw PluginError("cannot listen on \(context.address): \(error)", at: ["listen"])
-    }
   }
 
   /// Sockets that share a port would also share it with those of another process, and each would get some of
@@ -145,18 +136,6 @@ final class QUICListeningSockets: Sendable {
       member.eventLoop.execute { member.value.endpoint.receiveForwarded(bytes, from: remote, ecn: ecn) }
       return true
     }
-  }
-
-  private func explain(_ error: any Error) -> PluginError {
-    let reason =
-      switch (error as? IOError)?.errnoCode {
-      case EADDRINUSE: "the address is in use by another process or frontend"
-      case EACCES, EPERM: "permission denied; ports below 1024 need the right CAP_NET_BIND_SERVICE"
-      case EADDRNOTAVAIL: "this machine does not have that address"
-      case EAFNOSUPPORT: "this machine does not have that family of addresses"
-      default: "\(error)"
-      }
-    return PluginError("cannot listen on \(context.address): \(reason)", at: ["listen"])
   }
 
   func stopAccepting() async {

@@ -48,16 +48,16 @@ final class ListeningSockets: Sendable {
     }
     var boundPort = port
     var absent: (any Error)?
-    for address in try await addresses() {
+    for address in try await context.addresses() {
       do {
         let channel = try await bind(bootstrap, to: address, port: boundPort)
         boundPort = channel.localAddress?.port ?? boundPort
         open.withLockedValue { $0.listening.append(channel) }
       } catch let error as IOError where [EADDRNOTAVAIL, EAFNOSUPPORT].contains(error.errnoCode) {
-        absent = absent ?? explain(error)
+        absent = absent ?? context.bindFailure(error)
       } catch {
         await stopAccepting()
-        throw explain(error)
+        throw context.bindFailure(error)
       }
     }
     if let absent, open.withLockedValue({ $0.listening.isEmpty }) { throw absent }
@@ -65,15 +65,6 @@ final class ListeningSockets: Sendable {
       scheme: context.address.scheme,
       location: "\(Target(host: host, port: boundPort))"
     )
-  }
-
-  private func addresses() async throws -> [SocketAddress] {
-    do {
-      return try await context.resolver.resolve(Target(host: host, port: port), on: context.loops.next())
-        .get()
-    } catch {
-      throw PluginError("cannot listen on \(context.address): \(error)", at: ["listen"])
-    }
   }
 
   private func bind(
@@ -87,18 +78,6 @@ final class ListeningSockets: Sendable {
     let both = ChannelOptions.Types.SocketOption(level: .ipv6, name: .ipv6_v6only)
     let only: SocketOptionValue = IPAddress(address)?.isUnspecified == true ? 0 : 1
     return try await bootstrap.serverChannelOption(both, value: only).bind(to: address).get()
-  }
-
-  private func explain(_ error: any Error) -> PluginError {
-    let reason =
-      switch (error as? IOError)?.errnoCode {
-      case EADDRINUSE: "the address is in use by another process or frontend"
-      case EACCES, EPERM: "permission denied; ports below 1024 need the right CAP_NET_BIND_SERVICE"
-      case EADDRNOTAVAIL: "this machine does not have that address"
-      case EAFNOSUPPORT: "this machine does not have that family of addresses"
-      default: "\(error)"
-      }
-    return PluginError("cannot listen on \(context.address): \(reason)", at: ["listen"])
   }
 
   /// Closes the listening sockets; the kernel resets what waits in their queues.
