@@ -8,6 +8,7 @@ let package = Package(
     .library(name: "MagicalaneCore", targets: ["MagicalaneCore"]),
     .library(name: "MagicalaneTransports", targets: ["MagicalaneTransports"]),
     .library(name: "MagicalaneFrontends", targets: ["MagicalaneFrontends"]),
+    .library(name: "MagicalaneAdminHTTP", targets: ["MagicalaneAdminHTTP"]),
     .library(name: "MagicalaneCommand", targets: ["MagicalaneCommand"]),
   ],
   dependencies: [
@@ -15,6 +16,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
@@ -26,6 +28,7 @@ let package = Package(
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "Logging", package: "swift-log"),
+        .product(name: "Metrics", package: "swift-metrics"),
         .product(name: "Yams", package: "Yams"),
       ],
       path: "Sources/Core"
@@ -46,6 +49,7 @@ let package = Package(
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "Logging", package: "swift-log"),
+        .product(name: "Metrics", package: "swift-metrics"),
       ],
       path: "Sources/Transports"
     ),
@@ -58,12 +62,28 @@ let package = Package(
       ],
       path: "Sources/Frontends"
     ),
+    .systemLibrary(
+      name: "CMicrohttpd", path: "Sources/CMicrohttpd", pkgConfig: "libmicrohttpd",
+      providers: [.apt(["libmicrohttpd-dev"])]
+    ),
+    .target(
+      name: "MagicalaneAdminHTTP",
+      dependencies: [
+        "MagicalaneCore", "CMicrohttpd",
+        .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "CoreMetrics", package: "swift-metrics"),
+      ],
+      path: "Sources/AdminHTTP"
+    ),
     .target(
       name: "MagicalaneCommand",
       dependencies: [
-        "MagicalaneCore", "MagicalaneFrontends", "MagicalaneTransports",
+        "MagicalaneAdminHTTP", "MagicalaneCore", "MagicalaneFrontends", "MagicalaneTransports",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "UnixSignals", package: "swift-service-lifecycle"),
       ],
@@ -94,6 +114,10 @@ let package = Package(
         "MagicalaneFrontends",
         .product(name: "NIOEmbedded", package: "swift-nio"),
       ]
+    ),
+    .testTarget(
+      name: "AdminHTTPTests",
+      dependencies: ["MagicalaneAdminHTTP"]
     ),
   ],
   swiftLanguageModes: [.v6]
