@@ -30,7 +30,31 @@ extension Configuration {
       root = ConfigDocument.read(defaultText, environment: [:], into: findings)
     }
     guard root != nil else { throw ConfigErrors(findings.problems) }
-    let configuration = ConfigSections(findings, registry, defaults, directory: directory(of: file)).read()
+    return try check(findings, registry, defaults, directory: directory(of: file))
+  }
+
+  /// Checks a tree that was read or edited before.
+  ///
+  /// - Parameter file: what messages call it.
+  static func load(
+    document: ConfigValue,
+    file: String,
+    directory: String,
+    registry: Registry,
+    defaults: Limits
+  ) throws(ConfigErrors) -> Configuration {
+    let findings = ConfigFindings(file: file)
+    findings.root = document
+    return try check(findings, registry, defaults, directory: directory)
+  }
+
+  private static func check(
+    _ findings: ConfigFindings,
+    _ registry: Registry,
+    _ defaults: Limits,
+    directory: String
+  ) throws(ConfigErrors) -> Configuration {
+    let configuration = ConfigSections(findings, registry, defaults, directory: directory).read()
     findings.reportUnknownKeys()
     guard findings.problems.isEmpty else { throw ConfigErrors(findings.problems) }
     return configuration

@@ -41,7 +41,8 @@ struct ConfigSections {
       frontends: entries("frontends").compactMap { readFrontend($0, limits) },
       transports: (entries("transports") + addedTransports()).compactMap { readTransport($0, limits) },
       directory: directory,
-      secrets: findings.secrets
+      secrets: findings.secrets,
+      document: root
     )
     ConfigRules(findings).check()
     return configuration

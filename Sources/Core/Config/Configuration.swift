@@ -17,6 +17,8 @@ public struct Configuration: Sendable {
   public var directory: String
   /// The values that must not be shown, as paths of keys and list indexes: `["admin", "token"]`.
   public var secrets: Set<[String]> = []
+  /// What the text says, for those who show or edit it.
+  var document = ConfigValue(content: .null, position: .start)
 }
 
 /// `log:`

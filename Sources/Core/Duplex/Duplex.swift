@@ -44,26 +44,34 @@ final class Duplex {
     var description: String { "the stream closed before its end" }
   }
 
+  /// Bytes moved so far, each way. The event loop of the streams writes them; anybody may read them.
+  struct Counters: Sendable {
+    var up = ByteCounter()
+    var down = ByteCounter()
+  }
+
   private let client: DuplexEnd
   private let target: DuplexEnd
+  private let counters: Counters
   private let idleTimeout: TimeAmount
   private var onEnd: ((Outcome) -> Void)?
   private var idleTimer: Scheduled<Void>?
   private var idleTicks = 0
   private var bytesAtLastTick: UInt64 = 0
 
-  /// Bytes moved in each direction so far.
-  var bytesUp: UInt64 { client.bytesRead }
-  var bytesDown: UInt64 { target.bytesRead }
+  /// What waits in the two streams to be sent.
+  var waiting: WaitingBytes { WaitingBytes(up: target.waiting, down: client.waiting) }
 
   private init(
     client: DuplexEnd,
     target: DuplexEnd,
+    counters: Counters,
     idleTimeout: TimeAmount,
     onEnd: @escaping (Outcome) -> Void
   ) {
     self.client = client
     self.target = target
+    self.counters = counters
     self.idleTimeout = idleTimeout
     self.onEnd = onEnd
   }
@@ -76,13 +84,20 @@ final class Duplex {
     client: any Channel,
     target: any Channel,
     idleTimeout: TimeAmount,
+    counters: Counters = Counters(),
     onEnd: @escaping (Outcome) -> Void
   ) throws -> Duplex {
     client.eventLoop.assertInEventLoop()
     target.eventLoop.assertInEventLoop()
-    let clientEnd = DuplexEnd(reads: .up)
-    let targetEnd = DuplexEnd(reads: .down)
-    let duplex = Duplex(client: clientEnd, target: targetEnd, idleTimeout: idleTimeout, onEnd: onEnd)
+    let clientEnd = DuplexEnd(reads: .up, counting: counters.up)
+    let targetEnd = DuplexEnd(reads: .down, counting: counters.down)
+    let duplex = Duplex(
+      client: clientEnd,
+      target: targetEnd,
+      counters: counters,
+      idleTimeout: idleTimeout,
+      onEnd: onEnd
+    )
     clientEnd.attach(to: duplex, partner: targetEnd)
     targetEnd.attach(to: duplex, partner: clientEnd)
     do {
@@ -138,7 +153,7 @@ extension Duplex {
   private func scheduleIdleCheck(on loop: any EventLoop) {
     let interval = TimeAmount.nanoseconds(max(1, idleTimeout.nanoseconds / Int64(Self.ticksPerTimeout)))
     idleTimer = loop.assumeIsolated().scheduleTask(in: interval) { [self] in
-      let bytes = bytesUp &+ bytesDown
+      let bytes = counters.up.value &+ counters.down.value
       idleTicks = bytes == bytesAtLastTick ? idleTicks + 1 : 0
       bytesAtLastTick = bytes
       if idleTicks >= Self.ticksPerTimeout {

@@ -10,8 +10,8 @@ final class DuplexEnd: ChannelInboundHandler {
   enum Flow { case open, draining, finished }
 
   private let direction: Duplex.Direction
+  private let bytesRead: ByteCounter
   private(set) var flow = Flow.open
-  private(set) var bytesRead: UInt64 = 0
 
   // The duplex and its ends hold each other until the duplex ends; `detach` parts them.
   private var duplex: Duplex?
@@ -23,8 +23,15 @@ final class DuplexEnd: ChannelInboundHandler {
   /// The end of stream was written behind the last byte; a failure to deliver it comes by the promise.
   private var isOutputClosed = false
 
-  init(reads direction: Duplex.Direction) {
+  /// - Parameter bytesRead: counts what this end reads.
+  init(reads direction: Duplex.Direction, counting bytesRead: ByteCounter) {
     self.direction = direction
+    self.bytesRead = bytesRead
+  }
+
+  /// What the partner read and this end's stream has not taken yet.
+  var waiting: Int {
+    (try? context?.channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
   }
 
   func attach(to duplex: Duplex, partner: DuplexEnd) {
@@ -58,7 +65,7 @@ final class DuplexEnd: ChannelInboundHandler {
 
 extension DuplexEnd {
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-    bytesRead &+= UInt64(unwrapInboundIn(data).readableBytes)
+    bytesRead.add(unwrapInboundIn(data).readableBytes)
     partner?.write(data)
   }
 

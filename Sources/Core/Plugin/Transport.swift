@@ -78,6 +78,8 @@ public struct TransportContext: Sendable {
   public var buffer: Int
   /// Makes a relative path in the config relative to the config file.
   public var directory: String
+  /// Where it reports whether its server can be reached.
+  public var health: TransportHealth
 
   /// A context made by hand, as tests do.
   public init(
@@ -87,7 +89,8 @@ public struct TransportContext: Sendable {
     resolver: NameResolver,
     credentials: Credentials?,
     buffer: Int,
-    directory: String
+    directory: String,
+    health: TransportHealth? = nil
   ) {
     self.name = name
     self.logger = logger
@@ -96,6 +99,7 @@ public struct TransportContext: Sendable {
     self.credentials = credentials
     self.buffer = buffer
     self.directory = directory
+    self.health = health ?? TransportHealth(name: name)
   }
 }
 

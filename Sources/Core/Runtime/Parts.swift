@@ -6,6 +6,7 @@ struct RunningTransport: Sendable {
   var id: PartID
   var settings: TransportSettings
   var transport: any Transport
+  var health: TransportHealth
 }
 
 /// A frontend whose listener is bound.

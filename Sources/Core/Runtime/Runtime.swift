@@ -8,36 +8,29 @@ import NIOCore
 /// A change is a transaction: everything is built, then everything new is bound, and only then does it take
 /// the place of the old. Where a step fails, what ran before goes on.
 public actor Runtime {
-  private let loops: any EventLoopGroup
+  /// What happens while it runs.
+  public let events: EventLog
+  let loops: any EventLoopGroup
+  let sessions: Sessions
   private let resolver: NameResolver
   private let logger: Logger
-  private let sessions = Sessions()
-  private var frontends: [String: RunningFrontend] = [:]
-  private var transports: [String: RunningTransport] = [:]
+  private(set) var frontends: [String: RunningFrontend] = [:]
+  private(set) var transports: [String: RunningTransport] = [:]
+  /// Replaced and removed parts whose sessions are not over.
+  private(set) var retiring: Set<PartID> = []
+  private(set) var isDraining = false
   private var limits = Limits()
   private var lastID: PartID = 0
-  private var isDraining = false
 
-  /// - Parameter loops: where all sessions live.
-  public init(loops: any EventLoopGroup, logger: Logger) {
+  /// - Parameters:
+  ///   - loops: where all sessions live.
+  ///   - events: where it tells what happens.
+  public init(loops: any EventLoopGroup, logger: Logger, events: EventLog = EventLog()) {
     self.loops = loops
+    self.events = events
     self.resolver = NameResolver()
     self.logger = logger
-  }
-
-  /// Live sessions, those in their handshake included.
-  public var sessionCount: Int { sessions.count }
-
-  /// The frontends as they listen, by name.
-  public var listening: [Listening] {
-    frontends.values.map {
-      Listening(
-        name: $0.settings.name,
-        type: $0.settings.type,
-        address: $0.bound,
-        transport: $0.settings.transport
-      )
-    }.sorted { $0.name < $1.name }
+    sessions = Sessions(events: events)
   }
 
   /// Puts a config to work, in place of the one before where there is one.
@@ -99,12 +92,7 @@ extension Runtime {
         continue
       }
       do throws(RuntimeError) {
-        let transport = try build(settings, directory: configuration.directory)
-        newTransports[settings.name] = RunningTransport(
-          id: nextID(),
-          settings: settings,
-          transport: transport
-        )
+        newTransports[settings.name] = try build(settings, directory: configuration.directory)
       } catch {
         errors.append(error)
       }
@@ -122,9 +110,13 @@ extension Runtime {
     return (newTransports, built)
   }
 
-  private func build(_ settings: TransportSettings, directory: String) throws(RuntimeError) -> any Transport {
+  private func build(
+    _ settings: TransportSettings,
+    directory: String
+  ) throws(RuntimeError) -> RunningTransport {
     var logger = logger
     logger[metadataKey: "transport"] = "\(settings.name)"
+    let health = TransportHealth(name: settings.name, events: events)
     let context = TransportContext(
       name: settings.name,
       logger: logger,
@@ -132,10 +124,12 @@ extension Runtime {
       resolver: resolver,
       credentials: settings.credentials,
       buffer: settings.buffer,
-      directory: directory
+      directory: directory,
+      health: health
     )
     do {
-      return try settings.makeTransport(context)
+      let transport = try settings.makeTransport(context)
+      return RunningTransport(id: nextID(), settings: settings, transport: transport, health: health)
     } catch {
       throw RuntimeError(.build, settings.problem(for: error), cause: error)
     }
@@ -297,11 +291,19 @@ extension Runtime {
   private func retire(_ oldFrontends: [RunningFrontend], _ oldTransports: [RunningTransport]) {
     let parts = Set(oldFrontends.map(\.id) + oldTransports.map(\.id))
     guard !parts.isEmpty else { return }
+    retiring.formUnion(parts)
     Task { [sessions, limits, loop = loops.next()] in
       await sessions.drain(parts, within: limits.drainTimeout, on: loop)
       for running in oldFrontends { await running.listener.close() }
       for running in oldTransports { await running.transport.shutdown() }
+      retired(parts)
     }
+  }
+
+  private func retired(_ parts: Set<PartID>) {
+    retiring.subtract(parts)
+    guard retiring.isEmpty else { return }
+    sessions.keepTotals(frontends: Set(frontends.keys), transports: Set(transports.keys))
   }
 
   private func accept(
@@ -324,7 +326,7 @@ extension ChannelPipeline.SynchronousOperations {
     do {
       try addHandler(HandshakeHandler(frontend.makeHandshake(), session: session))
     } catch {
-      session.ended(reason: "\(error)")
+      session.ended(.failed(OpenError(error)))
       throw error
     }
   }

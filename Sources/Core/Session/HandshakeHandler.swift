@@ -58,7 +58,9 @@ final class HandshakeHandler<Handshake: FrontendHandshake>: ChannelInboundHandle
     if case .inputClosed? = event as? ChannelEvent, state != .gone {
       inputEnded = true
       if state == .reading { advance(context) }
-      if state == .reading { finish(context, reason: "the client left before its request was complete") }
+      if state == .reading {
+        finish(context, .left(reason: "the client left before its request was complete"))
+      }
       if state == .closing { context.close(promise: nil) }
     } else {
       context.fireUserInboundEventTriggered(event)
@@ -66,11 +68,11 @@ final class HandshakeHandler<Handshake: FrontendHandshake>: ChannelInboundHandle
   }
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
-    finish(context, reason: "\(error)")
+    finish(context, .left(reason: "\(error)"))
   }
 
   func channelInactive(context: ChannelHandlerContext) {
-    finish(context, reason: "the client left")
+    finish(context, .left(reason: "the client left"))
     context.fireChannelInactive()
   }
 }
@@ -91,7 +93,7 @@ extension HandshakeHandler {
       case .open(let target, let user):
         open(target, user, context)
       case .refuse(let reply, let reason):
-        refuse(reply, reason: reason, context)
+        refuse(reply, .refused(reason: reason), context)
       }
     }
   }
@@ -111,7 +113,7 @@ extension HandshakeHandler {
       channel.close(promise: nil)
     case .failure(let error) where state == .opening:
       let error = OpenError(error)
-      refuse(handshake.refused(error), reason: "\(error.kind): \(error.message)", context)
+      refuse(handshake.refused(error), .failed(error), context)
     case .failure: ()
     }
   }
@@ -129,7 +131,7 @@ extension HandshakeHandler {
     } catch {
       channel.close(promise: nil)
       context.close(promise: nil)
-      session.ended(reason: "\(error)")
+      session.ended(.failed(OpenError(error)))
     }
   }
 }
@@ -137,9 +139,9 @@ extension HandshakeHandler {
 extension HandshakeHandler {
   /// Sends the last words and ends our side, then lets the client read them: to close at once, with bytes of
   /// the client unread, would make the kernel send RST, which can overtake the reply.
-  private func refuse(_ reply: ByteBuffer?, reason: String, _ context: ChannelHandlerContext) {
+  private func refuse(_ reply: ByteBuffer?, _ end: SessionEnd, _ context: ChannelHandlerContext) {
     state = .closing
-    session.ended(reason: reason)
+    session.ended(end)
     bytes.clear()
     let written = context.eventLoop.makePromise(of: Void.self)
     written.futureResult.assumeIsolated().whenComplete { _ in self.linger(context) }
@@ -161,14 +163,14 @@ extension HandshakeHandler {
 
   private func timedOut(_ context: ChannelHandlerContext) {
     guard state == .reading else { return }
-    finish(context, reason: "the handshake took too long")
+    finish(context, .handshakeTimedOut)
   }
 
-  private func finish(_ context: ChannelHandlerContext, reason: String) {
+  private func finish(_ context: ChannelHandlerContext, _ end: SessionEnd) {
     guard state != .gone else { return }
     state = .gone
     timer?.cancel()
-    session.ended(reason: reason)
+    session.ended(end)
     context.close(promise: nil)
   }
 

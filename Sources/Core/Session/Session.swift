@@ -21,13 +21,13 @@ final class Session {
   let client: any Channel
   let route: Route
   private let sessions: Sessions
+  private let record: SessionRecord
   private var state = State.handshake
-  private var target: Target?
-  private var user: String?
   private var logger: Logger
 
-  init(id: ID, client: any Channel, route: Route, sessions: Sessions) {
-    self.id = id
+  init(_ record: SessionRecord, client: any Channel, route: Route, sessions: Sessions) {
+    self.id = record.id
+    self.record = record
     self.client = client
     self.route = route
     self.sessions = sessions
@@ -41,8 +41,7 @@ final class Session {
   /// - Returns: on the session's loop, a channel that reads nothing yet, or fails with `OpenError`.
   func open(_ target: Target, user: String?) -> EventLoopFuture<any Channel> {
     state = .opening
-    self.target = target
-    self.user = user
+    record.opening(target, user: user)
     let loop = client.eventLoop
     let policy = route.policy(for: client)
     guard policy.permits(target) else {
@@ -63,16 +62,24 @@ final class Session {
   /// Joins the client with the opened stream; from here on the duplex closes both.
   func join(_ opened: any Channel) {
     do {
-      let duplex = try Duplex.join(client: client, target: opened, idleTimeout: route.idleTimeout) {
-        self.joinEnded($0)
+      record.opened()
+      sessions.opened(record)
+      logger.debug("session opened", metadata: metadata)
+      let counters = Duplex.Counters(up: record.bytesUp, down: record.bytesDown)
+      let duplex = try Duplex.join(
+        client: client,
+        target: opened,
+        idleTimeout: route.idleTimeout,
+        counters: counters
+      ) {
+        self.ended(.joined($0))
       }
       // The duplex may have ended already: a stream can break while it is being joined.
       if case .opening = state { state = .joined(duplex) }
-      logger.debug("session opened", metadata: metadata)
     } catch {
       opened.close(promise: nil)
       client.close(promise: nil)
-      ended(reason: "\(error)")
+      ended(.failed(OpenError(error)))
     }
   }
 
@@ -90,27 +97,29 @@ final class Session {
     if case .handshake = state { client.abort(reason: reason) }
   }
 
-  /// The session is over before its streams were joined.
-  func ended(reason: String) {
+  /// The session is over; what is said after the first time does not count.
+  func ended(_ end: SessionEnd) {
     if case .ended = state { return }
+    if case .joined = state {
+      logger[metadataKey: "up"] = "\(record.bytesUp.value)"
+      logger[metadataKey: "down"] = "\(record.bytesDown.value)"
+    }
     state = .ended
-    logger.debug("session ended", metadata: metadata.merging(["reason": "\(reason)"]) { $1 })
-    sessions.remove(id)
+    logger.debug("session ended", metadata: metadata.merging(["reason": "\(end)"]) { $1 })
+    sessions.ended(record, end)
   }
 
-  private func joinEnded(_ outcome: Duplex.Outcome) {
-    if case .joined(let duplex) = state {
-      logger[metadataKey: "up"] = "\(duplex.bytesUp)"
-      logger[metadataKey: "down"] = "\(duplex.bytesDown)"
-    }
-    ended(reason: outcome.reason)
+  /// What waits in its streams.
+  var waiting: WaitingBytes {
+    if case .joined(let duplex) = state { duplex.waiting } else { WaitingBytes(up: 0, down: 0) }
   }
 
   private var metadata: Logger.Metadata {
     var metadata: Logger.Metadata = ["transport": "\(route.transportName)"]
-    metadata["target"] = target.map { "\($0)" }
-    metadata["user"] = user.map { "\($0)" }
-    metadata["client"] = client.remoteAddress.map { "\($0)" }
+    let info = record.info
+    metadata["target"] = info.target.map { "\($0)" }
+    metadata["user"] = info.user.map { "\($0)" }
+    metadata["client"] = info.client.map { "\($0)" }
     return metadata
   }
 }

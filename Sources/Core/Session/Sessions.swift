@@ -1,3 +1,4 @@
+import Foundation
 import NIOConcurrencyHelpers
 import NIOCore
 
@@ -7,6 +8,7 @@ import NIOCore
 final class Sessions: Sendable {
   private struct Entry {
     var session: NIOLoopBound<Session>
+    var record: SessionRecord
     var frontend: PartID
     var transport: PartID
   }
@@ -23,9 +25,18 @@ final class Sessions: Sendable {
     var limit = Int.max
     var isDraining = false
     var waiters: [Waiter] = []
+    /// Of ended sessions, by the names of frontends and of transports; live ones are added when somebody asks.
+    var frontendTotals: [String: Totals] = [:]
+    var transportTotals: [String: Totals] = [:]
   }
 
+  private let events: EventLog
   private let state = NIOLockedValueBox(State())
+
+  /// - Parameter events: who is told of opened and closed sessions.
+  init(events: EventLog = EventLog()) {
+    self.events = events
+  }
 
   /// Most sessions at once; a change holds for new requests.
   func setLimit(_ limit: Int) {
@@ -44,12 +55,19 @@ final class Sessions: Sendable {
 
   /// A new session on the client's event loop; nil while the program drains.
   func admit(_ client: any Channel, route: Route) -> Session? {
-    state.withLockedValue { state in
+    let address = client.remoteAddress
+    return state.withLockedValue { state in
       guard !state.isDraining else { return nil }
-      let session = Session(id: state.nextID, client: client, route: route, sessions: self)
-      let bound = NIOLoopBound(session, eventLoop: client.eventLoop)
+      let record = SessionRecord(
+        id: state.nextID,
+        frontend: route.frontendName,
+        transport: route.transportName,
+        client: address
+      )
+      let session = Session(record, client: client, route: route, sessions: self)
       state.live[state.nextID] = Entry(
-        session: bound,
+        session: NIOLoopBound(session, eventLoop: client.eventLoop),
+        record: record,
         frontend: route.frontendID,
         transport: route.transportID
       )
@@ -58,11 +76,21 @@ final class Sessions: Sendable {
     }
   }
 
-  func remove(_ id: Session.ID) {
+  /// The streams of a session are about to be joined.
+  func opened(_ record: SessionRecord) {
+    events.publish(.sessionOpened(record.info))
+  }
+
+  /// A session is over.
+  func ended(_ record: SessionRecord, _ end: SessionEnd) {
+    let info = record.info
+    if info.target != nil { events.publish(.sessionClosed(info, reason: "\(end)")) }
     let done = state.withLockedValue { state -> [Waiter] in
-      state.live[id] = nil
+      guard state.live.removeValue(forKey: info.id) != nil else { return [] }
+      state.frontendTotals[info.frontend, default: Totals()].add(info, end)
+      state.transportTotals[info.transport, default: Totals()].add(info, end)
       guard !state.waiters.isEmpty else { return [] }
-      for index in state.waiters.indices { state.waiters[index].remaining.remove(id) }
+      for index in state.waiters.indices { state.waiters[index].remaining.remove(info.id) }
       defer { state.waiters.removeAll { $0.remaining.isEmpty } }
       return state.waiters.filter { $0.remaining.isEmpty }
     }
@@ -108,6 +136,80 @@ final class Sessions: Sendable {
       session.eventLoop.execute { session.value.abort(reason: "the drain time is over") }
     }
     return left.count
+  }
+}
+
+// MARK: What others may see
+
+extension Sessions {
+  /// All live sessions, in no order.
+  var live: [SessionInfo] { records.map(\.info) }
+
+  private var records: [SessionRecord] { state.withLockedValue { $0.live.values.map(\.record) } }
+
+  /// One live session.
+  func info(_ id: Session.ID) -> SessionInfo? { state.withLockedValue { $0.live[id]?.record }?.info }
+
+  /// What waits in these sessions; asks their event loops.
+  func waiting(in ids: some Sequence<Session.ID>) async -> [Session.ID: WaitingBytes] {
+    let sessions = state.withLockedValue { state in ids.compactMap { state.live[$0]?.session } }
+    let byLoop = Dictionary(grouping: sessions) { ObjectIdentifier($0.eventLoop) }
+    var waiting: [Session.ID: WaitingBytes] = [:]
+    for sessions in byLoop.values {
+      let counted = sessions[0].eventLoop.submit {
+        sessions.map { ($0.value.id, $0.value.waiting) }
+      }
+      for (id, bytes) in (try? await counted.get()) ?? [] { waiting[id] = bytes }
+    }
+    return waiting
+  }
+
+  /// Breaks one session off.
+  ///
+  /// - Returns: false where there is none of that id.
+  func end(_ id: Session.ID, reason: String) -> Bool {
+    guard let session = state.withLockedValue({ $0.live[id]?.session }) else { return false }
+    session.eventLoop.execute { session.value.abort(reason: reason) }
+    return true
+  }
+
+  /// What each frontend and each transport carried, by name.
+  var totals: (frontends: [String: Totals], transports: [String: Totals]) {
+    var (frontends, transports, records) = state.withLockedValue {
+      ($0.frontendTotals, $0.transportTotals, $0.live.values.map(\.record))
+    }
+    for info in records.map(\.info) {
+      frontends[info.frontend, default: Totals()].add(live: info)
+      transports[info.transport, default: Totals()].add(live: info)
+    }
+    return (frontends, transports)
+  }
+
+  /// Forgets the totals of names that are no more.
+  func keepTotals(frontends: Set<String>, transports: Set<String>) {
+    state.withLockedValue { state in
+      state.frontendTotals = state.frontendTotals.filter { frontends.contains($0.key) }
+      state.transportTotals = state.transportTotals.filter { transports.contains($0.key) }
+    }
+  }
+}
+
+extension Totals {
+  fileprivate mutating func add(live info: SessionInfo) {
+    sessions += 1
+    add(bytesOf: info)
+  }
+
+  fileprivate mutating func add(_ info: SessionInfo, _ end: SessionEnd) {
+    add(bytesOf: info)
+    if case .failed = end { failed += 1 }
+    if let failure = end.failure { lastError = LastError(time: .now, message: failure) }
+  }
+
+  private mutating func add(bytesOf info: SessionInfo) {
+    started += 1
+    bytesUp &+= info.bytesUp
+    bytesDown &+= info.bytesDown
   }
 }
 

@@ -7,6 +7,8 @@ import NIOCore
 public protocol TunnelTransport: Transport {
   /// What the server is told in `Proxy-Authorization`; nil where it asks nobody.
   var credentials: Credentials? { get }
+  /// Told of each attempt to reach the server; nil where nobody wants to know.
+  var health: TransportHealth? { get }
 
   /// Opens a stream to the tunnel's server, ready for a CONNECT request, on `loop`.
   ///
@@ -15,6 +17,9 @@ public protocol TunnelTransport: Transport {
 }
 
 extension TunnelTransport {
+  /// Tells nobody.
+  public var health: TransportHealth? { nil }
+
   /// Opens a stream to the server and asks it for the target.
   ///
   /// Names are resolved by the server; what the policy forbids without that is refused here. A stream on
@@ -39,7 +44,16 @@ extension TunnelTransport {
       )
     }
     let exchange = ConnectExchange(target: target, credentials: credentials)
-    return openStream(deadline: request.deadline, on: loop).hop(to: loop).flatMap { channel in
+    let stream = openStream(deadline: request.deadline, on: loop).hop(to: loop)
+    if let health {
+      stream.whenComplete { result in
+        switch result {
+        case .success: health.succeeded()
+        case .failure(let error): health.failed(OpenError(error))
+        }
+      }
+    }
+    return stream.flatMap { channel in
       let opened = loop.makePromise(of: (any Channel).self)
       do {
         let handler = ConnectHandler(exchange, deadline: request.deadline, opened: opened)

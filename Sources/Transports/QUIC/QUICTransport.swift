@@ -24,6 +24,8 @@ public struct QUICTransport: TunnelTransport {
 
   /// What the server is told.
   public let credentials: Credentials?
+  /// Told of each attempt to reach the server.
+  public let health: TransportHealth?
   private let plan: QUICDialer.Plan
   private let dialers = NIOLockedValueBox<[ObjectIdentifier: NIOLoopBound<QUICDialer>]>([:])
 
@@ -33,6 +35,7 @@ public struct QUICTransport: TunnelTransport {
   /// - Throws: `PluginError` that names the key, and the file, at fault.
   public init(options: Options, context: TransportContext) throws {
     credentials = context.credentials
+    health = context.health
     var settings = QUICSettings()
     settings.windows = QUICWindows(buffer: context.buffer)
     settings.congestion = options.congestion ?? settings.congestion

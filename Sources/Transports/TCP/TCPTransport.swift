@@ -21,6 +21,8 @@ public struct TCPTransport: TunnelTransport {
   public static let type = "tcp"
   /// What the tunnel's server is told; of no use without a server.
   public let credentials: Credentials?
+  /// Told of each attempt to reach the server.
+  public let health: TransportHealth?
   private let server: Target?
   private let resolver: NameResolver
   private let socket: TCPSocket
@@ -29,6 +31,7 @@ public struct TCPTransport: TunnelTransport {
   public init(options: Options, context: TransportContext) throws {
     server = options.server
     credentials = context.credentials
+    health = context.health
     resolver = context.resolver
     socket = TCPSocket(buffer: context.buffer)
   }

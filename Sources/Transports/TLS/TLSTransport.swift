@@ -19,6 +19,8 @@ public struct TLSTransport: TunnelTransport {
 
   /// What the server is told.
   public let credentials: Credentials?
+  /// Told of each attempt to reach the server.
+  public let health: TransportHealth?
   private let server: Target
   private let resolver: NameResolver
   private let socket: TCPSocket
@@ -29,6 +31,7 @@ public struct TLSTransport: TunnelTransport {
   public init(options: Options, context: TransportContext) throws {
     server = options.server
     credentials = context.credentials
+    health = context.health
     resolver = context.resolver
     socket = TCPSocket(buffer: context.buffer)
     tls = try TLSClientCredentials(

@@ -14,12 +14,18 @@ import Testing
     let client: RecordedStream
     let target: RecordedStream
     var duplex: Duplex?
+    let counters = Duplex.Counters()
     var outcomes: [Duplex.Outcome] = []
 
     init(idleTimeout: TimeAmount = .minutes(5)) throws {
       client = try RecordedStream(on: loop)
       target = try RecordedStream(on: loop)
-      duplex = try Duplex.join(client: client.channel, target: target.channel, idleTimeout: idleTimeout) {
+      duplex = try Duplex.join(
+        client: client.channel,
+        target: target.channel,
+        idleTimeout: idleTimeout,
+        counters: counters
+      ) {
         [unowned self] in outcomes.append($0)
       }
     }
@@ -75,8 +81,8 @@ import Testing
     joined.target.receive("an answer")
     #expect(joined.target.takeOutbound() == [.write("question"), .flush])
     #expect(joined.client.takeOutbound() == [.write("an answer"), .flush])
-    #expect(joined.duplex?.bytesUp == 8)
-    #expect(joined.duplex?.bytesDown == 9)
+    #expect(joined.counters.up.value == 8)
+    #expect(joined.counters.down.value == 9)
   }
 
   @Test func `both ends of stream end the session well and close both streams`() throws {

@@ -1,0 +1,33 @@
+/// How a session ended.
+enum SessionEnd: Sendable {
+  /// The client went away before its request was answered.
+  case left(reason: String)
+  /// The client's request did not come in time.
+  case handshakeTimedOut
+  /// The frontend refused: no request that it understands, or nobody who may come in.
+  case refused(reason: String)
+  /// No stream to the target could be opened.
+  case failed(OpenError)
+  /// The streams were joined, and this is how that ended.
+  case joined(Duplex.Outcome)
+}
+
+extension SessionEnd: CustomStringConvertible {
+  /// One line for the log.
+  var description: String {
+    switch self {
+    case .left(let reason), .refused(let reason): reason
+    case .handshakeTimedOut: "the handshake took too long"
+    case .failed(let error): "\(error.kind): \(error.message)"
+    case .joined(let outcome): outcome.reason
+    }
+  }
+
+  /// What a status shows as the last error; nil for ends that everybody expects.
+  var failure: String? {
+    switch self {
+    case .left, .handshakeTimedOut, .refused, .joined(.finished), .joined(.idle), .joined(.aborted): nil
+    case .failed, .joined(.failed): description
+    }
+  }
+}
