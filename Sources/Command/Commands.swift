@@ -10,6 +10,16 @@ struct ConfigOption: ParsableArguments {
     help: ArgumentHelp("The config file; without it the usual places are searched.", valueName: "file")
   )
   var file: String?
+
+  /// The file that was asked for, else the first of the usual places that exists.
+  var source: ConfigSource {
+    let environment = ProcessInfo.processInfo.environment
+    return ConfigSource(
+      .location(.find(requested: file, environment: environment)),
+      registry: Magicalane.registry,
+      environment: environment
+    )
+  }
 }
 
 struct RunCommand: AsyncParsableCommand {
@@ -28,8 +38,7 @@ struct RunCommand: AsyncParsableCommand {
   @OptionGroup var config: ConfigOption
 
   func run() async throws {
-    let source = ConfigSource.find(config.file)
-    try await Service(source: source, registry: Magicalane.registry).run()
+    try await Service(source: config.source).run()
   }
 }
 
@@ -42,8 +51,8 @@ struct CheckCommand: AsyncParsableCommand {
   @OptionGroup var config: ConfigOption
 
   func run() async throws {
-    let source = ConfigSource.find(config.file)
-    let configuration = try source.load(Magicalane.registry)
+    let source = config.source
+    let configuration = try Failure.usage { try source.load() }
     let runtime = Runtime(
       loops: .singletonMultiThreadedEventLoopGroup,
       logger: LogOutput(configuration.log).makeLogger()

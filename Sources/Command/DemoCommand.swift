@@ -11,22 +11,19 @@ struct DemoCommand: AsyncParsableCommand {
 
   func run() async throws {
     let signals = await Service.trapSignals()
-    let registry = Magicalane.registry
     let files = try DemoFiles()
     defer { files.remove() }
 
-    let server = Service(source: files.serverConfig, registry: registry)
-    let serverRuntime = try await server.start(files.serverConfig.load(registry))
-    guard let tunnel = await serverRuntime.listening.first?.address else {
+    let server = try await Service(source: files.serverConfig).start()
+    guard let tunnel = await server.runtime.listening.first?.address else {
       throw Failure.running("the tunnel's server did not start")
     }
 
-    let clientConfig = files.clientConfig(tunnel: tunnel)
-    let client = Service(source: clientConfig, registry: registry)
-    let clientRuntime = try await client.start(clientConfig.load(registry))
+    let service = Service(source: files.clientConfig(tunnel: tunnel))
+    let client = try await service.start()
     // Not `print`: into a pipe that shows nothing before the process ends.
     FileHandle.standardOutput.write(Data((Self.whatToTry + "\n").utf8))
-    await client.serve(clientRuntime, alongside: [serverRuntime], until: signals)
+    await service.serve(client, alongside: [server], until: signals)
   }
 
   static let whatToTry = """
@@ -70,7 +67,7 @@ private struct DemoFiles {
           tls: {certificate: cert.pem, key: key.pem}
           users: [{name: demo, password: "\(password)"}]
       """
-    return .text(text, name: "server.yaml", directory: directory.path)
+    return source(text, name: "server.yaml")
   }
 
   func clientConfig(tunnel: ListenAddress) -> ConfigSource {
@@ -87,6 +84,14 @@ private struct DemoFiles {
           password: "\(password)"
           tls: {pin_sha256: "\(certificate.pinSHA256)"}
       """
-    return .text(text, name: "client.yaml", directory: directory.path)
+    return source(text, name: "client.yaml")
+  }
+
+  private func source(_ text: String, name: String) -> ConfigSource {
+    ConfigSource(
+      .text(text, name: name, directory: directory.path),
+      registry: Magicalane.registry,
+      environment: [:]
+    )
   }
 }

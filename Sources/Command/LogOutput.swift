@@ -34,6 +34,15 @@ final class LogOutput: Sendable {
   }
 }
 
+/// The log goes by the config; a level that was set by hand holds until `log:` changes.
+extension LogOutput: ConfigFollower {
+  func prepare(_ configuration: Configuration, inPlaceOf current: Configuration?) async throws -> PreparedChange
+  {
+    guard configuration.log != current?.log else { return PreparedChange() }
+    return PreparedChange(commit: { self.current = configuration.log })
+  }
+}
+
 /// The two forms of a log line.
 enum LogLine {
   /// `TIME LEVEL message key=value …`, keys sorted; control characters in values are escaped, so that nothing

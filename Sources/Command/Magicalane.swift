@@ -59,6 +59,10 @@ struct Failure: Error {
 
   /// Wrong from the start: bad usage, bad config.
   static func usage(_ message: String) -> Failure { Failure(message: message, status: 2) }
+  /// What `body` throws, as bad usage.
+  static func usage<T>(_ body: () throws -> T) throws(Failure) -> T {
+    do { return try body() } catch { throw .usage("\(error)") }
+  }
   /// Went wrong while running.
   static func running(_ message: String) -> Failure { Failure(message: message, status: 1) }
 }

@@ -15,22 +15,12 @@ struct Service {
   }
 
   let source: ConfigSource
-  let registry: Registry
-  let output: LogOutput
-
-  init(source: ConfigSource, registry: Registry) {
-    self.source = source
-    self.registry = registry
-    self.output = LogOutput(LogSettings())
-  }
+  let output = LogOutput(LogSettings())
 
   /// - Throws: `Failure`.
   func run() async throws {
     let signals = await Service.trapSignals()
-    let configuration = try source.load(registry)
-    output.current = configuration.log
-    let runtime = try await start(configuration)
-    await serve(runtime, until: signals)
+    await serve(try await start(), until: signals)
   }
 
   /// Takes over the signals, before anybody can be told that the program runs.
@@ -38,26 +28,31 @@ struct Service {
     await UnixSignalsSequence(trapping: .sigterm, .sigint, .sighup)
   }
 
-  /// Builds and binds everything, and says on standard error what listens where.
-  func start(_ configuration: Configuration) async throws -> Runtime {
+  /// Loads the config, builds and binds everything, and says on standard error what listens where.
+  func start() async throws -> LiveConfig {
     prepareProcess()
-    let runtime = Runtime(loops: .singletonMultiThreadedEventLoopGroup, logger: output.makeLogger())
-    do throws(RuntimeErrors) {
-      try await runtime.apply(configuration)
+    let configuration = try Failure.usage { try source.load() }
+    output.current = configuration.log
+    let logger = output.makeLogger()
+    let runtime = Runtime(loops: .singletonMultiThreadedEventLoopGroup, logger: logger)
+    let live = LiveConfig(runtime: runtime, source: source, logger: logger)
+    await live.add(output)
+    do throws(ConfigChangeError) {
+      try await live.start(configuration)
     } catch {
-      let isBadConfig = error.errors.contains { $0.step == .build }
-      throw Failure(message: "\(error)", status: isBadConfig ? 2 : 1)
+      if case .invalid(.bind, _) = error { throw Failure.running("\(error)") }
+      throw Failure.usage("\(error)")
     }
     for listening in await runtime.listening { announce(listening) }
-    return runtime
+    return live
   }
 
   /// Follows signals until the last session has ended.
   ///
   /// - Parameters:
-  ///   - alongside: further runtimes that drain with this one.
+  ///   - alongside: more of them that drain with this one.
   ///   - signals: as `trapSignals` gave them.
-  func serve(_ runtime: Runtime, alongside others: [Runtime] = [], until signals: UnixSignalsSequence) async {
+  func serve(_ live: LiveConfig, alongside others: [LiveConfig] = [], until signals: UnixSignalsSequence) async {
     let (events, continuation) = AsyncStream.makeStream(of: Event.self)
     let forwarding = Task {
       for await signal in signals { continuation.yield(.signal(signal)) }
@@ -71,7 +66,7 @@ struct Service {
         logger.info("stopped", metadata: ["broken_off": "\(brokenOff)"])
         return
       case .signal(.sighup):
-        if !isDraining { await reload(runtime, logger) }
+        if !isDraining { await reload(live) }
       case .signal where isDraining:
         logger.info("stopped at once")
         return
@@ -80,31 +75,17 @@ struct Service {
         logger.info("draining", metadata: ["signal": "\(signal)"])
         Task {
           var brokenOff = 0
-          for runtime in [runtime] + others { brokenOff += await runtime.drain() }
+          for live in [live] + others { brokenOff += await live.runtime.drain() }
           continuation.yield(.drained(brokenOff: brokenOff))
         }
       }
     }
   }
 
-  private func reload(_ runtime: Runtime, _ logger: Logger) async {
-    do {
-      let configuration = try source.load(registry)
-      do throws(RuntimeErrors) {
-        try await runtime.apply(configuration)
-      } catch {
-        throw Failure.usage("\(error)")
-      }
-      output.current = configuration.log
-      logger.notice("config applied", metadata: ["config": "\(source.name)"])
-      for listening in await runtime.listening { announce(listening) }
-    } catch {
-      let reason = (error as? Failure)?.message ?? "\(error)"
-      logger.error(
-        "config refused, the one before goes on",
-        metadata: ["config": "\(source.name)", "error": "\(reason)"]
-      )
-    }
+  /// What is wrong with the config is in the log already.
+  private func reload(_ live: LiveConfig) async {
+    guard (try? await live.change(.reload)) != nil else { return }
+    for listening in await live.runtime.listening { announce(listening) }
   }
 
   private func announce(_ listening: Listening) {

@@ -13,7 +13,9 @@ public indirect enum ConfigNode: Sendable, Equatable {
 
   /// A key and its value.
   public struct Member: Sendable, Equatable {
+    /// As it is written.
     public var key: String
+    /// What stands behind it.
     public var value: ConfigNode
   }
 

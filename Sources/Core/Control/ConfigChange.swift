@@ -22,8 +22,11 @@ public struct ConfigChange: Sendable {
 public struct ConfigDifference: Sendable, Equatable {
   /// Names of entries, sorted.
   public struct Entries: Sendable, Equatable, Codable {
+    /// In the new config alone.
     public var added: [String] = []
+    /// In both, with another effect.
     public var changed: [String] = []
+    /// In the old config alone.
     public var removed: [String] = []
 
     /// Whether no entry differs.

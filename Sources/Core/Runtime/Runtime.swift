@@ -216,11 +216,11 @@ extension Runtime {
       let accept = accept(by: frontend.route)
       do {
         var inherited: ListenAddress?
-        for old in replaced.values where old.settings.listen.isSamePlace(as: settings.listen) {
+        for old in replaced.values where inherited == nil && old.settings.mayLeaveItsPlace(to: settings) {
           inherited = await frontend.listener.takeOver(from: old.listener, accept: accept)
           if inherited != nil {
             takenOver.append((old, frontend.listener))
-          } else {
+          } else if old.settings.listen == settings.listen, settings.listen.hostAndPort?.port != 0 {
             await old.listener.stopAccepting()
             stopped.append(old)
           }
@@ -332,10 +332,12 @@ extension ChannelPipeline.SynchronousOperations {
   }
 }
 
-extension ListenAddress {
-  /// Whether both cannot be bound at once. Port 0 is another place each time.
-  fileprivate func isSamePlace(as other: ListenAddress) -> Bool {
-    self == other && hostAndPort?.port != 0
+extension FrontendSettings {
+  /// Whether the listener of the one could go on as that of the other. Port 0 is another place for each name.
+  fileprivate func mayLeaveItsPlace(to other: FrontendSettings) -> Bool {
+    if listen == other.listen { return listen.hostAndPort?.port != 0 || name == other.name }
+    guard let mine = listen.hostAndPort, let its = other.listen.hostAndPort else { return false }
+    return mine == its && (mine.port != 0 || name == other.name)
   }
 }
 

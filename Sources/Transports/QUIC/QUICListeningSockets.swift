@@ -28,6 +28,7 @@ final class QUICListeningSockets: Sendable {
   private let port: Int
   private let resetSecret: [UInt8]
   private let members = NIOLockedValueBox<[NIOLoopBound<Member>]>([])
+  private let bound: NIOLockedValueBox<ListenAddress>
 
   /// - Throws: `PluginError` where the address is no `host:port`.
   init(_ context: ListenContext, resetSecret: [UInt8]) throws {
@@ -35,6 +36,7 @@ final class QUICListeningSockets: Sendable {
       throw PluginError("\(context.address.location) is not HOST:PORT", at: ["listen"])
     }
     self.context = context
+    bound = NIOLockedValueBox(context.address)
     self.host = host
     self.port = port
     self.resetSecret = resetSecret
@@ -59,7 +61,10 @@ final class QUICListeningSockets: Sendable {
       }
     }
     if let absent, !isBound { throw absent }
-    return ListenAddress(scheme: context.address.scheme, location: "\(Target(host: host, port: boundPort))")
+    let location = "\(Target(host: host, port: boundPort))"
+    let address = ListenAddress(scheme: context.address.scheme, location: location)
+    bound.withLockedValue { $0 = address }
+    return address
   }
 
   /// Takes the sockets of another listener on the same address.
@@ -76,7 +81,9 @@ final class QUICListeningSockets: Sendable {
     for member in taken {
       try? await member.eventLoop.submit { member.value.acceptor.follow(rules) }.get()
     }
-    return context.address
+    let address = other.bound.withLockedValue { $0 }
+    bound.withLockedValue { $0 = address }
+    return address
   }
 
   /// Sockets that share a port would also share it with those of another process, and each would get some of

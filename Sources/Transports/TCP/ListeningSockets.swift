@@ -14,9 +14,23 @@ import NIOPosix
 ///
 /// `[::]` takes IPv4 as well, whatever the system's default: it stands for every interface, and those who
 /// want one family alone can say `0.0.0.0` or an address. Thread-safe.
+///
+/// Sockets can be handed on to another one, which accepts from then on with not a moment in between; streams
+/// stay with the one that accepted them.
 final class ListeningSockets: Sendable {
+  typealias Accept = @Sendable (any Channel) -> EventLoopFuture<Void>
+
+  /// What the sockets listen for; whoever has them sets it.
+  private typealias Door = NIOLockedValueBox<Accept>
+
+  private struct Bound {
+    var channels: [any Channel]
+    var door: Door
+    var address: ListenAddress
+  }
+
   private struct Open {
-    var listening: [any Channel] = []
+    var bound: Bound?
     var accepted: [ObjectIdentifier: any Channel] = [:]
     var isClosed = false
   }
@@ -40,31 +54,62 @@ final class ListeningSockets: Sendable {
   ///
   /// An address that this machine does not have is passed over while another one can be bound: `localhost`
   /// names `::1` on machines without IPv6 too.
-  func bind(accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>) async throws -> ListenAddress
-  {
-    let bootstrap = TCPSocket(buffer: context.buffer).server(loops: context.loops) { channel in
-      self.track(channel)
-      return accept(channel)
-    }
+  func bind(accept: @escaping Accept) async throws -> ListenAddress {
+    let door = Door(tracking(accept))
+    let bootstrap = TCPSocket.server(loops: context.loops) { channel in door.withLockedValue { $0 }(channel) }
+    var channels: [any Channel] = []
     var boundPort = port
     var absent: (any Error)?
     for address in try await context.addresses() {
       do {
         let channel = try await bind(bootstrap, to: address, port: boundPort)
         boundPort = channel.localAddress?.port ?? boundPort
-        open.withLockedValue { $0.listening.append(channel) }
+        channels.append(channel)
       } catch let error as IOError where [EADDRNOTAVAIL, EAFNOSUPPORT].contains(error.errnoCode) {
         absent = absent ?? context.bindFailure(error)
       } catch {
-        await stopAccepting()
+        for channel in channels { try? await channel.close().get() }
         throw context.bindFailure(error)
       }
     }
-    if let absent, open.withLockedValue({ $0.listening.isEmpty }) { throw absent }
-    return ListenAddress(
-      scheme: context.address.scheme,
-      location: "\(Target(host: host, port: boundPort))"
-    )
+    if let absent, channels.isEmpty { throw absent }
+    let address = address(port: boundPort)
+    let bound = Bound(channels: channels, door: door, address: address)
+    open.withLockedValue { $0.bound = bound }
+    return address
+  }
+
+  /// Takes the sockets of another one for the same host and port, and accepts on them from now on.
+  ///
+  /// - Returns: the address as bound; nil where the other one has no such sockets.
+  func takeOver(from other: ListeningSockets, accept: @escaping Accept) -> ListenAddress? {
+    guard other.host == host, other.port == port else { return nil }
+    let taken = other.open.withLockedValue { open in
+      defer { open.bound = nil }
+      return open.bound
+    }
+    guard var taken else { return nil }
+    taken.door.withLockedValue { $0 = tracking(accept) }
+    taken.address = address(port: taken.address.hostAndPort?.port ?? port)
+    open.withLockedValue { [taken] in $0.bound = taken }
+    return taken.address
+  }
+
+  private func address(port: Int) -> ListenAddress {
+    ListenAddress(scheme: context.address.scheme, location: "\(Target(host: host, port: port))")
+  }
+
+  private func tracking(_ accept: @escaping Accept) -> Accept {
+    let socket = TCPSocket(buffer: context.buffer)
+    return { channel in
+      do {
+        try socket.size(channel)
+      } catch {
+        return channel.eventLoop.makeFailedFuture(error)
+      }
+      self.track(channel)
+      return accept(channel)
+    }
   }
 
   private func bind(
@@ -82,11 +127,11 @@ final class ListeningSockets: Sendable {
 
   /// Closes the listening sockets; the kernel resets what waits in their queues.
   func stopAccepting() async {
-    let listening = open.withLockedValue { open in
-      defer { open.listening = [] }
-      return open.listening
+    let bound = open.withLockedValue { open in
+      defer { open.bound = nil }
+      return open.bound
     }
-    for channel in listening { try? await channel.close().get() }
+    for channel in bound?.channels ?? [] { try? await channel.close().get() }
   }
 
   /// Closes the accepted streams too, and any that is just being accepted.

@@ -2,8 +2,8 @@ import MagicalaneCore
 import NIOCore
 
 /// Accepts streams over plain TCP.
-public struct TCPListener: TransportListener {
-  private let sockets: ListeningSockets
+public struct TCPListener: TransportListener, SocketListener {
+  let sockets: ListeningSockets
 
   /// - Throws: `PluginError` where the address is no `host:port`.
   public init(options: NoOptions, context: ListenContext) throws {
@@ -17,6 +17,15 @@ public struct TCPListener: TransportListener {
     try await sockets.bind(accept: accept)
   }
 
+  /// Takes the sockets of another one, of TCP or TLS.
+  public func takeOver(
+    from other: any TransportListener,
+    accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+  ) async -> ListenAddress? {
+    guard let other = other as? any SocketListener else { return nil }
+    return sockets.takeOver(from: other.sockets, accept: accept)
+  }
+
   /// Closes the listening sockets; accepted streams go on.
   public func stopAccepting() async {
     await sockets.stopAccepting()
@@ -26,4 +35,9 @@ public struct TCPListener: TransportListener {
   public func close() async {
     await sockets.close()
   }
+}
+
+/// A listener whose streams come from TCP sockets, which it can hand on to another such one.
+protocol SocketListener: TransportListener {
+  var sockets: ListeningSockets { get }
 }

@@ -53,8 +53,8 @@ struct TCPSocket: Sendable {
       .connect(to: address)
   }
 
-  /// A bootstrap for a listening socket whose accepted streams are set up like ours.
-  func server(
+  /// A bootstrap for a listening socket.
+  static func server(
     loops: any EventLoopGroup,
     accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
   ) -> ServerBootstrap {
@@ -71,10 +71,16 @@ struct TCPSocket: Sendable {
       .childChannelOption(.allowRemoteHalfClosure, value: true)
       .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
       .childChannelOption(.socketOption(.so_keepalive), value: 1)
-      .childChannelOption(.writeBufferWaterMark, value: waterMark)
       .childChannelOption(.maxMessagesPerRead, value: TCPSocket.readsPerBatch)
-      .childChannelOption(.recvAllocator, value: allocator)
       .childChannelInitializer(accept)
+  }
+
+  /// Sizes the buffers of a stream that was accepted; on its event loop, before it is active.
+  func size(_ channel: any Channel) throws {
+    // Socket channels have options that can be set at once.
+    guard let options = channel.syncOptions else { return }
+    try options.setOption(.writeBufferWaterMark, value: waterMark)
+    try options.setOption(.recvAllocator, value: allocator)
   }
 
   /// Small reads first: most connections never need more, and their buffers are what idle ones cost.

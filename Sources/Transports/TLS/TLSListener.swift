@@ -2,13 +2,13 @@ import MagicalaneCore
 import NIOCore
 
 /// Accepts streams over TLS 1.3.
-public struct TLSListener: TransportListener {
+public struct TLSListener: TransportListener, SocketListener {
   /// The keys of its frontend's config entry.
   public struct Options: Decodable, Sendable {
     var tls: TLSServerOptions
   }
 
-  private let sockets: ListeningSockets
+  let sockets: ListeningSockets
   private let credentials: TLSServerCredentials
 
   /// - Throws: `PluginError` that names the key, and the file, at fault.
@@ -23,8 +23,21 @@ public struct TLSListener: TransportListener {
   public func bind(
     accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
   ) async throws -> ListenAddress {
+    try await sockets.bind(accept: shakingHands(accept))
+  }
+
+  /// Takes the sockets of another one, of TLS or TCP.
+  public func takeOver(
+    from other: any TransportListener,
+    accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+  ) async -> ListenAddress? {
+    guard let other = other as? any SocketListener else { return nil }
+    return sockets.takeOver(from: other.sockets, accept: shakingHands(accept))
+  }
+
+  private func shakingHands(_ accept: @escaping ListeningSockets.Accept) -> ListeningSockets.Accept {
     let credentials = credentials
-    return try await sockets.bind { channel in
+    return { channel in
       do {
         let session = try TLSSession(
           .server(credentials),
