@@ -36,7 +36,8 @@ final class LogOutput: Sendable {
 
 /// The log goes by the config; a level that was set by hand holds until `log:` changes.
 extension LogOutput: ConfigFollower {
-  func prepare(_ configuration: Configuration, inPlaceOf current: Configuration?) async throws -> PreparedChange
+  func prepare(_ configuration: Configuration, inPlaceOf current: Configuration?) async throws
+    -> PreparedChange
   {
     guard configuration.log != current?.log else { return PreparedChange() }
     return PreparedChange(commit: { self.current = configuration.log })

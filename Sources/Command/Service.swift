@@ -52,7 +52,9 @@ struct Service {
   /// - Parameters:
   ///   - alongside: more of them that drain with this one.
   ///   - signals: as `trapSignals` gave them.
-  func serve(_ live: LiveConfig, alongside others: [LiveConfig] = [], until signals: UnixSignalsSequence) async {
+  func serve(_ live: LiveConfig, alongside others: [LiveConfig] = [], until signals: UnixSignalsSequence)
+    async
+  {
     let (events, continuation) = AsyncStream.makeStream(of: Event.self)
     let forwarding = Task {
       for await signal in signals { continuation.yield(.signal(signal)) }
