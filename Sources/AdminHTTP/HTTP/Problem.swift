@@ -1,0 +1,138 @@
+import FoundationEssentials
+
+/// An error as `application/problem+json` (RFC 9457). Handlers throw it or answer with it.
+struct Problem: Error, Sendable, Equatable {
+  /// One fault of several, at its place in the request's body.
+  struct Fault: Sendable, Equatable {
+    /// What is wrong, for humans.
+    var detail: String
+    /// Where.
+    var pointer: JSONPointer
+    /// More members, for programs.
+    var extra: [String: String] = [:]
+  }
+
+  static let mediaType = "application/problem+json"
+
+  /// A URI reference that names the kind of problem; `about:blank` says no more than the status.
+  var type = "about:blank"
+  /// The kind in a few words, the same each time.
+  var title: String
+  /// 400 to 599.
+  var status: Int
+  /// What is wrong this time.
+  var detail: String?
+  /// A URI reference to this one occurrence.
+  var instance: String?
+  /// Each fault of the body.
+  var errors: [Fault] = []
+  /// Header fields that the status asks for, such as `Allow`; no part of the body.
+  var headers = HTTPFields()
+
+  /// - Parameter title: nil for the status's own name, which is what belongs to `about:blank`.
+  init(
+    _ status: Int,
+    type: String = "about:blank",
+    title: String? = nil,
+    detail: String? = nil,
+    instance: String? = nil,
+    errors: [Fault] = [],
+    headers: HTTPFields = HTTPFields()
+  ) {
+    self.type = type
+    self.title = title ?? Self.reason(of: status)
+    self.status = status
+    self.detail = detail
+    self.instance = instance
+    self.errors = errors
+    self.headers = headers
+  }
+
+  /// The body, in UTF-8.
+  var json: [UInt8] {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    // Strings and numbers alone; there is nothing among them that JSON could not hold.
+    return (try? encoder.encode(self)).map { [UInt8]($0) } ?? []
+  }
+
+  /// The names of RFC 9110 §15 and RFC 6585 for what this API answers.
+  private static func reason(of status: Int) -> String {
+    switch status {
+    case 400: "Bad Request"
+    case 401: "Unauthorized"
+    case 403: "Forbidden"
+    case 404: "Not Found"
+    case 405: "Method Not Allowed"
+    case 406: "Not Acceptable"
+    case 409: "Conflict"
+    case 410: "Gone"
+    case 411: "Length Required"
+    case 412: "Precondition Failed"
+    case 413: "Content Too Large"
+    case 415: "Unsupported Media Type"
+    case 422: "Unprocessable Content"
+    case 428: "Precondition Required"
+    case 429: "Too Many Requests"
+    case 500: "Internal Server Error"
+    case 501: "Not Implemented"
+    case 503: "Service Unavailable"
+    case 504: "Gateway Timeout"
+    default: "Error"
+    }
+  }
+}
+
+extension Problem: Encodable {
+  private struct Member: CodingKey {
+    var stringValue: String
+    var intValue: Int? { nil }
+    init(_ name: String) { stringValue = name }
+    init?(stringValue: String) { self.init(stringValue) }
+    init?(intValue: Int) { nil }
+  }
+
+  func encode(to encoder: any Encoder) throws {
+    var members = encoder.container(keyedBy: Member.self)
+    try members.encode(type, forKey: Member("type"))
+    try members.encode(title, forKey: Member("title"))
+    try members.encode(status, forKey: Member("status"))
+    try members.encodeIfPresent(detail, forKey: Member("detail"))
+    try members.encodeIfPresent(instance, forKey: Member("instance"))
+    guard !errors.isEmpty else { return }
+    var list = members.nestedUnkeyedContainer(forKey: Member("errors"))
+    for fault in errors {
+      var item = list.nestedContainer(keyedBy: Member.self)
+      for (name, value) in fault.extra { try item.encode(value, forKey: Member(name)) }
+      try item.encode(fault.detail, forKey: Member("detail"))
+      try item.encode(fault.pointer.uriFragment, forKey: Member("pointer"))
+    }
+  }
+}
+
+/// A place in a JSON document (RFC 6901).
+struct JSONPointer: Sendable, Equatable {
+  /// Keys and list indexes, outermost first; none is the whole document.
+  var path: [String]
+
+  init(_ path: [String]) {
+    self.path = path
+  }
+
+  /// `/a~1b/0`: `~` and `/` within a key are escaped.
+  var text: String {
+    path.map { "/" + $0.replacing("~", with: "~0").replacing("/", with: "~1") }.joined()
+  }
+
+  /// As a URI fragment (§6): `#/a~1b/0`, what RFC 3986 does not allow in one in percent escapes.
+  var uriFragment: String {
+    "#" + text.utf8.map(Self.escaped).joined()
+  }
+
+  private static func escaped(_ byte: UInt8) -> String {
+    let plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/?"
+    guard !plain.utf8.contains(byte) else { return String(UnicodeScalar(byte)) }
+    let digits = String(byte, radix: 16, uppercase: true)
+    return "%" + (digits.count == 1 ? "0" : "") + digits
+  }
+}
