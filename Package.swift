@@ -98,6 +98,7 @@ let package = Package(
       name: "CoreTests",
       dependencies: [
         "MagicalaneCore",
+        .product(name: "MetricsTestKit", package: "swift-metrics"),
         .product(name: "NIOEmbedded", package: "swift-nio"),
       ]
     ),
@@ -105,6 +106,7 @@ let package = Package(
       name: "TransportsTests",
       dependencies: [
         "MagicalaneTransports",
+        .product(name: "MetricsTestKit", package: "swift-metrics"),
         .product(name: "NIOEmbedded", package: "swift-nio"),
       ]
     ),
