@@ -91,14 +91,15 @@ final class TLSEnd {
     _ role: TLSSession.Role,
     applicationProtocol: String,
     tickets: SessionTickets? = nil,
-    readsOn: Bool
+    readsOn: Bool,
+    metrics: TLSMetrics? = nil
   ) throws {
     channel = EmbeddedChannel(loop: loop)
     recorder = StreamRecorder(readsOn: readsOn)
     let promise = loop.makePromise(of: Void.self)
     handshake = promise.futureResult
     let session = try TLSSession(role, applicationProtocol: applicationProtocol)
-    handler = GnuTLSHandler(session, tickets: tickets, handshakePromise: promise)
+    handler = GnuTLSHandler(session, tickets: tickets, handshakePromise: promise, metrics: metrics)
     let pipeline = channel.pipeline.syncOperations
     try pipeline.addHandlers([probe, handler, recorder])
   }
@@ -163,15 +164,23 @@ final class TLSPair {
     tickets: SessionTickets? = nil,
     applicationProtocol: String = "http/1.1",
     clientReads: Bool = true,
-    serverReads: Bool = true
+    serverReads: Bool = true,
+    clientMetrics: TLSMetrics? = nil,
+    serverMetrics: TLSMetrics? = nil
   ) throws {
     client = try TLSEnd(
       .client(credentials.client, ticket: tickets?.take()),
       applicationProtocol: applicationProtocol,
       tickets: tickets,
-      readsOn: clientReads
+      readsOn: clientReads,
+      metrics: clientMetrics
     )
-    server = try TLSEnd(.server(credentials.server), applicationProtocol: "http/1.1", readsOn: serverReads)
+    server = try TLSEnd(
+      .server(credentials.server),
+      applicationProtocol: "http/1.1",
+      readsOn: serverReads,
+      metrics: serverMetrics
+    )
     try server.activate()
     try client.activate()
   }

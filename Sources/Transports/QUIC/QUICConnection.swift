@@ -350,7 +350,7 @@ extension QUICConnection {
   }
 
   private var tlsFailure: String {
-    tls?.refusal ?? QUICConnectionError.alertName(ngtcp2_conn_get_tls_alert(conn))
+    tls?.refusal?.reason ?? QUICConnectionError.alertName(ngtcp2_conn_get_tls_alert(conn))
   }
 
   private var peerError: QUICConnectionError {

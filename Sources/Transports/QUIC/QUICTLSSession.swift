@@ -86,7 +86,7 @@ final class QUICTLSSession {
   }
 
   /// Why the peer's certificate was refused, where it was.
-  var refusal: String? { verification?.refusal }
+  var refusal: CertificateRefusal? { verification?.refusal }
 
   /// Queues a session ticket for the client (RFC 8446 §4.6.1).
   func sendTicket() {

@@ -32,8 +32,11 @@ final class GnuTLSHandler: ChannelDuplexHandler {
 
   private let session: TLSSession
   private let tickets: SessionTickets?
+  private let metrics: TLSMetrics?
   private var handshakePromise: EventLoopPromise<Void>?
   private var state = State.idle
+  private var handshakeStart = NIODeadline.uptimeNanoseconds(0)
+  private var hasBeenOpen = false
 
   /// A `read()` from behind that no batch has answered.
   private var isReadWanted = false
@@ -68,9 +71,15 @@ final class GnuTLSHandler: ChannelDuplexHandler {
   ///   - tickets: where a client keeps what the server gives it for resumption.
   ///   - handshakePromise: succeeds once the peer is verified, or fails with the reason why there is no
   ///     session. The handler completes it in every case, if it was added to a pipeline.
-  init(_ session: TLSSession, tickets: SessionTickets? = nil, handshakePromise: EventLoopPromise<Void>? = nil)
-  {
+  ///   - metrics: where the session is counted.
+  init(
+    _ session: TLSSession,
+    tickets: SessionTickets? = nil,
+    handshakePromise: EventLoopPromise<Void>? = nil,
+    metrics: TLSMetrics? = nil
+  ) {
     self.session = session
+    self.metrics = metrics
     self.tickets = tickets
     self.handshakePromise = handshakePromise
   }
@@ -94,6 +103,7 @@ extension GnuTLSHandler {
   private func start(_ context: ChannelHandlerContext) {
     guard state == .idle else { return }
     state = .handshaking
+    handshakeStart = .now()
     continueHandshake(context)
   }
 
@@ -115,6 +125,8 @@ extension GnuTLSHandler {
 
   private func opened(_ context: ChannelHandlerContext) {
     state = .open
+    hasBeenOpen = true
+    metrics?.handshakeDone(after: .now() - handshakeStart, isResumed: session.isResumed)
     handshakePromise?.succeed()
     handshakePromise = nil
     if writes.hasMark { flush(context: context) }
@@ -327,6 +339,7 @@ extension GnuTLSHandler {
   {
     // From here on no `close_notify` is sent: to the peer the stream must look broken.
     if event is StreamAbort {
+      if state == .handshaking { metrics?.failed(.timeout) }
       finish()
     }
     context.triggerUserOutboundEvent(event, promise: promise)
@@ -350,6 +363,7 @@ extension GnuTLSHandler {
       context.channel.closeFuture.cascade(to: promise)
       return
     }
+    if state == .handshaking { metrics?.failed(.timeout) }
     if state == .open, case .open = outputEnd, (try? session.endOutput()) != nil { sendOutput(context) }
     finish()
     context.close(promise: promise)
@@ -420,6 +434,10 @@ extension GnuTLSHandler {
   private func report(_ error: any Error, _ context: ChannelHandlerContext) {
     guard !hasReportedError else { return }
     hasReportedError = true
+    // What breaks an open socket is not an error of TLS.
+    if !hasBeenOpen || error is TLSError {
+      metrics?.failed(TLSFailureCause(error, isHandshaking: !hasBeenOpen))
+    }
     failHandshake(error)
     context.fireErrorCaught(error)
   }

@@ -1,6 +1,19 @@
 import CGnuTLS
 import MagicalaneCore
 
+/// What is wrong with a peer's certificate, for those who count.
+enum CertificateFault: Sendable {
+  case untrusted, nameMismatch, expired, pinMismatch, missing, invalid
+}
+
+/// Why a peer's certificate was refused.
+struct CertificateRefusal: Sendable {
+  /// Where there are several, the first that helps.
+  var fault: CertificateFault
+  /// All of them in one line.
+  var reason: String
+}
+
 /// The check of the peer's certificate in one session, and what it found.
 ///
 /// GnuTLS calls it while the handshake runs, on the session's thread, so that a refused peer gets an alert
@@ -17,8 +30,8 @@ final class PeerVerification {
     case pins(Set<CertificatePin>)
   }
 
-  /// Why the peer was refused, in one line; nil where it was not.
-  private(set) var refusal: String?
+  /// Why the peer was refused; nil where it was not.
+  private(set) var refusal: CertificateRefusal?
   private let rule: Rule
 
   init(_ rule: Rule) {
@@ -45,20 +58,28 @@ final class PeerVerification {
     return refusal == nil ? 0 : GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR
   }
 
-  private func refusalOfKey(_ session: gnutls_session_t, _ pins: Set<CertificatePin>) -> String? {
+  private func refusalOfKey(_ session: gnutls_session_t, _ pins: Set<CertificatePin>) -> CertificateRefusal? {
     guard let certificate = peerCertificate(session), let pin = CertificatePin(certificate: certificate)
     else {
-      return "the server showed no certificate that can be read"
+      return CertificateRefusal(fault: .missing, reason: "the server showed no certificate that can be read")
     }
-    return pins.contains(pin)
-      ? nil : "the server's key has the pin \(pin), which is not among those in pin_sha256"
+    guard !pins.contains(pin) else { return nil }
+    return CertificateRefusal(
+      fault: .pinMismatch,
+      reason: "the server's key has the pin \(pin), which is not among those in pin_sha256"
+    )
   }
 
-  private func refusalOfChain(_ session: gnutls_session_t, host: Host?) -> String? {
-    guard peerCertificate(session) != nil else { return "the peer showed no certificate" }
+  private func refusalOfChain(_ session: gnutls_session_t, host: Host?) -> CertificateRefusal? {
+    guard peerCertificate(session) != nil else {
+      return CertificateRefusal(fault: .missing, reason: "the peer showed no certificate")
+    }
     var status: CUnsignedInt = 0
     let result = chainStatus(session, host: host, &status)
-    guard result >= 0 else { return "the certificate cannot be checked: \(GnuTLSFailure(code: result))" }
+    guard result >= 0 else {
+      let failure = GnuTLSFailure(code: result)
+      return CertificateRefusal(fault: .invalid, reason: "the certificate cannot be checked: \(failure)")
+    }
     return status == 0 ? nil : explain(gnutls_certificate_status_t(rawValue: status), host: host)
   }
 
@@ -100,23 +121,32 @@ final class PeerVerification {
     return list[0]
   }
 
-  private func explain(_ status: gnutls_certificate_status_t, host: Host?) -> String {
-    let causes: [(gnutls_certificate_status_t, String)] = [
-      (GNUTLS_CERT_EXPIRED, "it has expired"),
-      (GNUTLS_CERT_NOT_ACTIVATED, "it is not valid yet"),
-      (GNUTLS_CERT_UNEXPECTED_OWNER, host.map { "it is not for \($0)" } ?? "it is for somebody else"),
-      (GNUTLS_CERT_SIGNER_NOT_FOUND, "no trusted authority signed it"),
-      (GNUTLS_CERT_SIGNER_NOT_CA, "its issuer is no certificate authority"),
-      (GNUTLS_CERT_SIGNER_CONSTRAINTS_FAILURE, "its issuer may not sign for this name"),
-      (GNUTLS_CERT_PURPOSE_MISMATCH, host == nil ? "it is not for TLS clients" : "it is not for TLS servers"),
-      (GNUTLS_CERT_INSECURE_ALGORITHM, "its signature uses a broken algorithm"),
-      (GNUTLS_CERT_SIGNATURE_FAILURE, "its signature is wrong"),
-      (GNUTLS_CERT_REVOKED, "it is revoked"),
-      (GNUTLS_CERT_UNKNOWN_CRIT_EXTENSIONS, "it has a critical extension that is not known here"),
+  private func explain(_ status: gnutls_certificate_status_t, host: Host?) -> CertificateRefusal {
+    let causes: [(gnutls_certificate_status_t, CertificateFault, String)] = [
+      (GNUTLS_CERT_EXPIRED, .expired, "it has expired"),
+      (GNUTLS_CERT_NOT_ACTIVATED, .expired, "it is not valid yet"),
+      (
+        GNUTLS_CERT_UNEXPECTED_OWNER, .nameMismatch,
+        host.map { "it is not for \($0)" } ?? "it is for somebody else"
+      ),
+      (GNUTLS_CERT_SIGNER_NOT_FOUND, .untrusted, "no trusted authority signed it"),
+      (GNUTLS_CERT_SIGNER_NOT_CA, .untrusted, "its issuer is no certificate authority"),
+      (GNUTLS_CERT_SIGNER_CONSTRAINTS_FAILURE, .invalid, "its issuer may not sign for this name"),
+      (
+        GNUTLS_CERT_PURPOSE_MISMATCH, .nameMismatch,
+        host == nil ? "it is not for TLS clients" : "it is not for TLS servers"
+      ),
+      (GNUTLS_CERT_INSECURE_ALGORITHM, .invalid, "its signature uses a broken algorithm"),
+      (GNUTLS_CERT_SIGNATURE_FAILURE, .invalid, "its signature is wrong"),
+      (GNUTLS_CERT_REVOKED, .invalid, "it is revoked"),
+      (GNUTLS_CERT_UNKNOWN_CRIT_EXTENSIONS, .invalid, "it has a critical extension that is not known here"),
     ]
-    let found = causes.filter { status.rawValue & $0.0.rawValue != 0 }.map(\.1)
-    let reasons = found.isEmpty ? "it is not valid" : found.joined(separator: ", ")
-    return "the \(host == nil ? "client" : "server")'s certificate was refused: \(reasons)"
+    let found = causes.filter { status.rawValue & $0.0.rawValue != 0 }
+    let reasons = found.isEmpty ? "it is not valid" : found.map(\.2).joined(separator: ", ")
+    return CertificateRefusal(
+      fault: found.first?.1 ?? .invalid,
+      reason: "the \(host == nil ? "client" : "server")'s certificate was refused: \(reasons)"
+    )
   }
 }
 

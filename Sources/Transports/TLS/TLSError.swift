@@ -19,6 +19,8 @@ struct TLSError: Error, Sendable {
   var kind: Kind
   /// One line for a log.
   var message: String
+  /// What is wrong with a certificate that was refused.
+  var fault: CertificateFault?
 }
 
 extension TLSError: CustomStringConvertible {

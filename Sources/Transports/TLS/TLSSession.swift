@@ -229,13 +229,13 @@ extension TLSSession {
 }
 
 extension TLSError {
-  fileprivate init(_ code: CInt, _ session: gnutls_session_t, refusal: String?) {
+  fileprivate init(_ code: CInt, _ session: gnutls_session_t, refusal: CertificateRefusal?) {
     switch code {
     case GNUTLS_E_FATAL_ALERT_RECEIVED:
       let name = gnutls_alert_get_name(gnutls_alert_get(session)).map { String(cString: $0) }
       self.init(kind: .alertReceived, message: "the peer sent the alert \"\(name ?? "unknown")\"")
     case GNUTLS_E_CERTIFICATE_REQUIRED, GNUTLS_E_NO_CERTIFICATE_FOUND:
-      self.init(kind: .certificateRefused, message: "the client showed no certificate")
+      self.init(kind: .certificateRefused, message: "the client showed no certificate", fault: .missing)
     case GNUTLS_E_NO_APPLICATION_PROTOCOL:
       self.init(
         kind: .noApplicationProtocol,
@@ -246,7 +246,8 @@ extension TLSError {
     default:
       self.init(
         kind: refusal == nil ? .protocolViolation : .certificateRefused,
-        message: refusal ?? "the peer broke TLS: \(GnuTLSFailure(code: code))"
+        message: refusal?.reason ?? "the peer broke TLS: \(GnuTLSFailure(code: code))",
+        fault: refusal?.fault
       )
     }
   }

@@ -26,6 +26,7 @@ public struct TLSTransport: TunnelTransport {
   private let socket: TCPSocket
   private let tls: TLSClientCredentials
   private let tickets = SessionTickets()
+  private let metrics: TLSMetrics
 
   /// - Throws: `PluginError` that names the key, and the file, at fault.
   public init(options: Options, context: TransportContext) throws {
@@ -34,6 +35,7 @@ public struct TLSTransport: TunnelTransport {
     health = context.health
     resolver = context.resolver
     socket = TCPSocket(buffer: context.buffer)
+    metrics = TLSMetrics(transport: context.name)
     tls = try TLSClientCredentials(
       options: options.tls ?? TLSClientOptions(),
       host: options.server.host,
@@ -61,7 +63,12 @@ public struct TLSTransport: TunnelTransport {
           .client(tls, ticket: tickets.take()),
           applicationProtocol: TLSTransport.applicationProtocol
         )
-        let handler = GnuTLSHandler(session, tickets: tickets, handshakePromise: handshake)
+        let handler = GnuTLSHandler(
+          session,
+          tickets: tickets,
+          handshakePromise: handshake,
+          metrics: metrics
+        )
         try channel.pipeline.syncOperations.addHandler(handler)
       }
     }
