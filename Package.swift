@@ -75,7 +75,9 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
         .product(name: "CoreMetrics", package: "swift-metrics"),
       ],
-      path: "Sources/AdminHTTP"
+      path: "Sources/AdminHTTP",
+      // A link to the one at the root, so that the program can serve it wherever it is installed.
+      resources: [.embedInCode("openapi.yaml")]
     ),
     .target(
       name: "MagicalaneCommand",
@@ -83,6 +85,8 @@ let package = Package(
         "MagicalaneAdminHTTP", "MagicalaneCore", "MagicalaneFrontends", "MagicalaneTransports",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
+        .product(name: "Metrics", package: "swift-metrics"),
+        .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "UnixSignals", package: "swift-service-lifecycle"),

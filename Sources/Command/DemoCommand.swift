@@ -15,7 +15,7 @@ struct DemoCommand: AsyncParsableCommand {
     defer { files.remove() }
 
     let server = try await Service(source: files.serverConfig).start()
-    guard let tunnel = await server.runtime.listening.first?.address else {
+    guard let tunnel = await server.live.runtime.listening.first?.address else {
       throw Failure.running("the tunnel's server did not start")
     }
 

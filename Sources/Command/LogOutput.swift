@@ -1,5 +1,6 @@
 import Foundation
 import Logging
+import MagicalaneAdminHTTP
 import MagicalaneCore
 import NIOConcurrencyHelpers
 
@@ -31,6 +32,20 @@ final class LogOutput: Sendable {
       case .json: LogLine.json(time, level, message, metadata)
       }
     FileHandle.standardError.write(Data((line + "\n").utf8))
+  }
+}
+
+extension LogOutput {
+  /// For the admin API, which knows levels by name.
+  var levelControl: LogLevelControl {
+    LogLevelControl(
+      get: { self.current.level.rawValue },
+      set: { name in
+        guard let level = Logger.Level(rawValue: name) else { return false }
+        self.current.level = level
+        return true
+      }
+    )
   }
 }
 

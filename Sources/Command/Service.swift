@@ -1,6 +1,9 @@
 import Foundation
 import Logging
+import MagicalaneAdminHTTP
 import MagicalaneCore
+import Metrics
+import NIOConcurrencyHelpers
 import NIOPosix
 import UnixSignals
 
@@ -17,6 +20,12 @@ struct Service {
   let source: ConfigSource
   let output = LogOutput(LogSettings())
 
+  /// What runs, and the API beside it.
+  struct Started {
+    var live: LiveConfig
+    var admin: AdminServer
+  }
+
   /// - Throws: `Failure`.
   func run() async throws {
     let signals = await Service.trapSignals()
@@ -29,14 +38,23 @@ struct Service {
   }
 
   /// Loads the config, builds and binds everything, and says on standard error what listens where.
-  func start() async throws -> LiveConfig {
+  func start() async throws -> Started {
     prepareProcess()
     let configuration = try Failure.usage { try source.load() }
     output.current = configuration.log
     let logger = output.makeLogger()
+    let metrics = Self.metrics(logger)
     let runtime = Runtime(loops: .singletonMultiThreadedEventLoopGroup, logger: logger)
     let live = LiveConfig(runtime: runtime, source: source, logger: logger)
+    let admin = AdminServer(
+      live: live,
+      metrics: metrics,
+      logLevel: output.levelControl,
+      version: Magicalane.version,
+      logger: logger
+    )
     await live.add(output)
+    await live.add(admin)
     do throws(ConfigChangeError) {
       try await live.start(configuration)
     } catch {
@@ -44,7 +62,21 @@ struct Service {
       throw Failure.usage("\(error)")
     }
     for listening in await runtime.listening { announce(listening) }
-    return live
+    announce(admin)
+    return Started(live: live, admin: admin)
+  }
+
+  private static let exporter = NIOLockedValueBox<PrometheusExporter?>(nil)
+
+  /// One for the process, as swift-metrics has it; to be had before anything is counted.
+  private static func metrics(_ logger: Logger) -> PrometheusExporter {
+    exporter.withLockedValue { exporter in
+      if let exporter { return exporter }
+      let made = PrometheusExporter(version: Magicalane.version, logger: logger)
+      MetricsSystem.bootstrap(made)
+      exporter = made
+      return made
+    }
   }
 
   /// Follows signals until the last session has ended.
@@ -52,9 +84,7 @@ struct Service {
   /// - Parameters:
   ///   - alongside: more of them that drain with this one.
   ///   - signals: as `trapSignals` gave them.
-  func serve(_ live: LiveConfig, alongside others: [LiveConfig] = [], until signals: UnixSignalsSequence)
-    async
-  {
+  func serve(_ started: Started, alongside others: [Started] = [], until signals: UnixSignalsSequence) async {
     let (events, continuation) = AsyncStream.makeStream(of: Event.self)
     let forwarding = Task {
       for await signal in signals { continuation.yield(.signal(signal)) }
@@ -65,10 +95,11 @@ struct Service {
     for await event in events {
       switch event {
       case .drained(let brokenOff):
+        for started in [started] + others { await started.admin.stop() }
         logger.info("stopped", metadata: ["broken_off": "\(brokenOff)"])
         return
       case .signal(.sighup):
-        if !isDraining { await reload(live) }
+        if !isDraining { await reload(started) }
       case .signal where isDraining:
         logger.info("stopped at once")
         return
@@ -77,7 +108,7 @@ struct Service {
         logger.info("draining", metadata: ["signal": "\(signal)"])
         Task {
           var brokenOff = 0
-          for live in [live] + others { brokenOff += await live.runtime.drain() }
+          for started in [started] + others { brokenOff += await started.live.runtime.drain() }
           continuation.yield(.drained(brokenOff: brokenOff))
         }
       }
@@ -85,9 +116,19 @@ struct Service {
   }
 
   /// What is wrong with the config is in the log already.
-  private func reload(_ live: LiveConfig) async {
-    guard (try? await live.change(.reload)) != nil else { return }
-    for listening in await live.runtime.listening { announce(listening) }
+  private func reload(_ started: Started) async {
+    guard (try? await started.live.change(.reload)) != nil else { return }
+    for listening in await started.live.runtime.listening { announce(listening) }
+    announce(started.admin)
+  }
+
+  private func announce(_ admin: AdminServer) {
+    for address in admin.addresses {
+      switch output.current.format {
+      case .text: printError("admin: the API listens on \(address)")
+      case .json: output.write(.notice, "listening", ["admin": "\(address)"])
+      }
+    }
   }
 
   private func announce(_ listening: Listening) {

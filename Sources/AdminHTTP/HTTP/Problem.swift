@@ -2,20 +2,23 @@ import FoundationEssentials
 
 /// An error as `application/problem+json` (RFC 9457). Handlers throw it or answer with it.
 struct Problem: Error, Sendable, Equatable {
-  /// One fault of several, at its place in the request's body.
+  /// One fault of several.
   struct Fault: Sendable, Equatable {
     /// What is wrong, for humans.
     var detail: String
-    /// Where.
-    var pointer: JSONPointer
-    /// More members, for programs.
-    var extra: [String: String] = [:]
+    /// Where in the request's body; nil where it lies outside.
+    var pointer: JSONPointer?
+    /// Where in the whole config, as it would be.
+    var configPointer: JSONPointer?
+    /// Where in the text of the body, both from 1.
+    var line: Int?
+    var column: Int?
   }
 
   static let mediaType = "application/problem+json"
 
-  /// A URI reference that names the kind of problem; `about:blank` says no more than the status.
-  var type = "about:blank"
+  /// A URI that names the kind of problem.
+  var type: String
   /// The kind in a few words, the same each time.
   var title: String
   /// 400 to 599.
@@ -24,23 +27,28 @@ struct Problem: Error, Sendable, Equatable {
   var detail: String?
   /// A URI reference to this one occurrence.
   var instance: String?
+  /// How far a change of the config came.
+  var step: String?
   /// Each fault of the body.
   var errors: [Fault] = []
   /// Header fields that the status asks for, such as `Allow`; no part of the body.
   var headers = HTTPFields()
 
-  /// - Parameter title: nil for the status's own name, which is what belongs to `about:blank`.
+  /// - Parameters:
+  ///   - kind: the last part of `type`; nil for the one kind that most often has this status.
+  ///   - title: nil for the status's own name.
   init(
     _ status: Int,
-    type: String = "about:blank",
+    kind: String? = nil,
     title: String? = nil,
     detail: String? = nil,
     instance: String? = nil,
     errors: [Fault] = [],
     headers: HTTPFields = HTTPFields()
   ) {
-    self.type = type
     self.title = title ?? Self.reason(of: status)
+    let usual = status == 500 ? "internal" : Self.reason(of: status).lowercased().replacing(" ", with: "-")
+    type = "urn:magicalane:problem:\(kind ?? usual)"
     self.status = status
     self.detail = detail
     self.instance = instance
@@ -99,13 +107,16 @@ extension Problem: Encodable {
     try members.encode(status, forKey: Member("status"))
     try members.encodeIfPresent(detail, forKey: Member("detail"))
     try members.encodeIfPresent(instance, forKey: Member("instance"))
+    try members.encodeIfPresent(step, forKey: Member("step"))
     guard !errors.isEmpty else { return }
     var list = members.nestedUnkeyedContainer(forKey: Member("errors"))
     for fault in errors {
       var item = list.nestedContainer(keyedBy: Member.self)
-      for (name, value) in fault.extra { try item.encode(value, forKey: Member(name)) }
       try item.encode(fault.detail, forKey: Member("detail"))
-      try item.encode(fault.pointer.uriFragment, forKey: Member("pointer"))
+      try item.encodeIfPresent(fault.pointer?.uriFragment, forKey: Member("pointer"))
+      try item.encodeIfPresent(fault.configPointer?.uriFragment, forKey: Member("config_pointer"))
+      try item.encodeIfPresent(fault.line, forKey: Member("line"))
+      try item.encodeIfPresent(fault.column, forKey: Member("column"))
     }
   }
 }

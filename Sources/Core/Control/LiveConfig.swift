@@ -50,6 +50,16 @@ public actor LiveConfig {
   /// The config that runs; nil before `start`.
   public var current: Applied? { history.last }
 
+  /// Why the program is not ready for new sessions, one reason each; empty where it is.
+  public var reasonsNotReady: [String] {
+    get async {
+      guard current != nil else { return ["the config is not applied yet"] }
+      if await runtime.status.isDraining { return ["the program is shutting down"] }
+      return await runtime.frontendStatuses.filter { $0.state == .lost }
+        .map { "frontend '\($0.name)' does not listen" }
+    }
+  }
+
   /// Puts the first config to work.
   public func start(_ configuration: Configuration) async throws(ConfigChangeError) {
     fileStamp = source.file.map { FileStamp($0).text }

@@ -53,6 +53,7 @@ final class Duplex {
   private let client: DuplexEnd
   private let target: DuplexEnd
   private let counters: Counters
+  private let metrics: SessionMetrics?
   private let idleTimeout: TimeAmount
   private var onEnd: ((Outcome) -> Void)?
   private var idleTimer: Scheduled<Void>?
@@ -66,12 +67,14 @@ final class Duplex {
     client: DuplexEnd,
     target: DuplexEnd,
     counters: Counters,
+    metrics: SessionMetrics?,
     idleTimeout: TimeAmount,
     onEnd: @escaping (Outcome) -> Void
   ) {
     self.client = client
     self.target = target
     self.counters = counters
+    self.metrics = metrics
     self.idleTimeout = idleTimeout
     self.onEnd = onEnd
   }
@@ -85,6 +88,7 @@ final class Duplex {
     target: any Channel,
     idleTimeout: TimeAmount,
     counters: Counters = Counters(),
+    metrics: SessionMetrics? = nil,
     onEnd: @escaping (Outcome) -> Void
   ) throws -> Duplex {
     client.eventLoop.assertInEventLoop()
@@ -95,6 +99,7 @@ final class Duplex {
       client: clientEnd,
       target: targetEnd,
       counters: counters,
+      metrics: metrics,
       idleTimeout: idleTimeout,
       onEnd: onEnd
     )
@@ -126,6 +131,14 @@ final class Duplex {
   func endsChanged() {
     if client.flow == .finished && target.flow == .finished {
       end(.finished)
+    }
+  }
+
+  /// A batch was read; to count it is one atomic addition.
+  func moved(_ count: Int, _ direction: Direction) {
+    switch direction {
+    case .up: metrics?.bytes(up: count)
+    case .down: metrics?.bytes(down: count)
     }
   }
 

@@ -18,6 +18,8 @@ final class DuplexEnd: ChannelInboundHandler {
   private var partner: DuplexEnd?
   private var context: ChannelHandlerContext?
   private var wroteSinceFlush = false
+  /// Bytes of the batch that is being read.
+  private var batch = 0
   /// A batch was asked for and has not come.
   private var isReading = false
   /// The end of stream was written behind the last byte; a failure to deliver it comes by the promise.
@@ -40,6 +42,7 @@ final class DuplexEnd: ChannelInboundHandler {
   }
 
   func detach() {
+    countBatch()
     duplex = nil
     partner = nil
   }
@@ -65,12 +68,13 @@ final class DuplexEnd: ChannelInboundHandler {
 
 extension DuplexEnd {
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-    bytesRead.add(unwrapInboundIn(data).readableBytes)
+    batch += unwrapInboundIn(data).readableBytes
     partner?.write(data)
   }
 
   func channelReadComplete(context: ChannelHandlerContext) {
     isReading = false
+    countBatch()
     partner?.flush()
     readIfWanted()
   }
@@ -78,6 +82,13 @@ extension DuplexEnd {
   func channelWritabilityChanged(context: ChannelHandlerContext) {
     if context.channel.isWritable { partner?.readIfWanted() }
     context.fireChannelWritabilityChanged()
+  }
+
+  private func countBatch() {
+    guard batch > 0 else { return }
+    bytesRead.add(batch)
+    duplex?.moved(batch, direction)
+    batch = 0
   }
 
   /// Asks for one more batch, unless the partner has enough waiting already.

@@ -34,8 +34,12 @@ public final class EventLog: Sendable {
   private struct State {
     var ring: [Event] = []
     var lastID: UInt64 = 0
-    var wakers: [@Sendable () -> Void] = []
+    var wakers: [WakeToken: @Sendable () -> Void] = [:]
+    var lastToken: WakeToken = 0
   }
+
+  /// Names one call of `wake(after:_:)`.
+  public typealias WakeToken = UInt64
 
   private let capacity: Int
   private let state = NIOLockedValueBox(State())
@@ -50,13 +54,14 @@ public final class EventLog: Sendable {
 
   /// Adds an event, and wakes those who wait for it.
   public func publish(_ kind: Event.Kind) {
-    let wakers = state.withLockedValue { state in
+    let wakers = state.withLockedValue { state -> [@Sendable () -> Void] in
       state.lastID += 1
       let event = Event(id: state.lastID, time: .now, kind: kind)
       let slot = Int((state.lastID - 1) % UInt64(capacity))
       if slot < state.ring.count { state.ring[slot] = event } else { state.ring.append(event) }
-      defer { state.wakers = [] }
-      return state.wakers
+      guard !state.wakers.isEmpty else { return [] }
+      defer { state.wakers = [:] }
+      return Array(state.wakers.values)
     }
     for wake in wakers { wake() }
   }
@@ -78,12 +83,18 @@ public final class EventLog: Sendable {
 
   /// Calls `wake` once when there is an event behind `id`, on the thread that publishes it.
   ///
-  /// - Returns: false where there is one already; `wake` is not called then.
-  public func wake(after id: UInt64, _ wake: @escaping @Sendable () -> Void) -> Bool {
+  /// - Returns: nil where there is one already; `wake` is not called then.
+  public func wake(after id: UInt64, _ wake: @escaping @Sendable () -> Void) -> WakeToken? {
     state.withLockedValue { state in
-      guard id >= state.lastID else { return false }
-      state.wakers.append(wake)
-      return true
+      guard id >= state.lastID else { return nil }
+      state.lastToken += 1
+      state.wakers[state.lastToken] = wake
+      return state.lastToken
     }
+  }
+
+  /// Takes a call of `wake(after:_:)` back; it may have happened already.
+  public func cancelWake(_ token: WakeToken) {
+    state.withLockedValue { _ = $0.wakers.removeValue(forKey: token) }
   }
 }

@@ -9,7 +9,7 @@ import NIOCore
 /// the place of the old. Where a step fails, what ran before goes on.
 public actor Runtime {
   /// What happens while it runs.
-  public let events: EventLog
+  public nonisolated let events: EventLog
   let loops: any EventLoopGroup
   let sessions: Sessions
   private let resolver: NameResolver
@@ -18,6 +18,8 @@ public actor Runtime {
   private(set) var transports: [String: RunningTransport] = [:]
   /// Replaced and removed parts whose sessions are not over.
   private(set) var retiring: Set<PartID> = []
+  /// Frontends whose listener could not be put back after a change that failed.
+  private(set) var lost: Set<String> = []
   private(set) var isDraining = false
   private var limits = Limits()
   private var lastID: PartID = 0
@@ -43,7 +45,10 @@ public actor Runtime {
     guard !isDraining else { return }
     let (newTransports, built) = try build(configuration)
     let replaced = frontends.filter { name, running in
-      !configuration.frontends.contains { $0.name == name && $0.fingerprint == running.settings.fingerprint }
+      lost.contains(name)
+        || !configuration.frontends.contains {
+          $0.name == name && $0.fingerprint == running.settings.fingerprint
+        }
     }
     let bound = try await bind(built, inPlaceOf: replaced)
     await swap(configuration, newTransports, bound, replaced)
@@ -99,7 +104,9 @@ extension Runtime {
     }
     var built: [BuiltFrontend] = []
     for settings in configuration.frontends
-    where frontends[settings.name]?.settings.fingerprint != settings.fingerprint {
+    where lost.contains(settings.name)
+      || frontends[settings.name]?.settings.fingerprint != settings.fingerprint
+    {
       do throws(RuntimeError) {
         try built.append(build(settings, configuration, newTransports))
       } catch {
@@ -163,7 +170,7 @@ extension Runtime {
       let frontend = try settings.makeFrontend(frontendContext)
       let listener = try settings.makeListener(listenContext)
       let id = nextID()
-      let route = makeRoute(settings, frontend, id, transport, configuration)
+      let route = makeRoute(settings, frontend, id, transport, configuration, after: frontends[settings.name])
       return BuiltFrontend(
         id: id,
         settings: settings,
@@ -181,7 +188,8 @@ extension Runtime {
     _ frontend: any Frontend,
     _ id: PartID,
     _ transport: RunningTransport,
-    _ configuration: Configuration
+    _ configuration: Configuration,
+    after previous: RunningFrontend?
   ) -> Route {
     Route(
       frontend: frontend,
@@ -195,6 +203,11 @@ extension Runtime {
       connectTimeout: transport.settings.connectTimeout,
       handshakeTimeout: settings.handshakeTimeout,
       idleTimeout: settings.idleTimeout,
+      metrics: .following(
+        previous?.route.withLockedValue { $0.metrics },
+        frontend: settings.name,
+        transport: transport.settings.name
+      ),
       logger: logger
     )
   }
@@ -257,6 +270,7 @@ extension Runtime {
     do {
       _ = try await old.listener.bind(accept: accept(by: old.route))
     } catch {
+      lost.insert(old.settings.name)
       logger.error(
         "frontend lost its listener",
         metadata: [
@@ -277,10 +291,18 @@ extension Runtime {
     limits = configuration.limits
     sessions.setLimit(limits.sessions)
     for name in replaced.keys { frontends[name] = nil }
+    lost = []
     for running in bound { frontends[running.settings.name] = running }
     for running in frontends.values {
       guard let transport = transports[running.settings.transport] else { continue }
-      let route = makeRoute(running.settings, running.frontend, running.id, transport, configuration)
+      let route = makeRoute(
+        running.settings,
+        running.frontend,
+        running.id,
+        transport,
+        configuration,
+        after: running
+      )
       running.route.withLockedValue { $0 = route }
     }
     for running in replaced.values { await running.listener.stopAccepting() }

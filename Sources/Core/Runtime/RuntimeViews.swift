@@ -16,6 +16,8 @@ extension Runtime {
   public var status: RuntimeStatus {
     RuntimeStatus(
       sessions: sessions.count,
+      frontends: frontends.count,
+      transports: transports.count,
       eventLoops: loops.makeIterator().reduce(into: 0) { count, _ in count += 1 },
       retiring: retiring.count,
       isDraining: isDraining
@@ -29,7 +31,7 @@ extension Runtime {
       FrontendStatus(
         name: $0.settings.name,
         type: $0.settings.type,
-        state: isDraining ? .draining : .listening,
+        state: isDraining ? .draining : lost.contains($0.settings.name) ? .lost : .listening,
         listen: $0.bound,
         transport: $0.settings.transport,
         totals: totals[$0.settings.name] ?? Totals()

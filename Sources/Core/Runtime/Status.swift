@@ -29,6 +29,8 @@ public struct FrontendStatus: Sendable {
   /// Whether it takes new streams.
   public enum State: String, Sendable, CaseIterable, Codable {
     case listening
+    /// A change of the config failed, and the listener could not be put back.
+    case lost
     /// The program is shutting down.
     case draining
   }
@@ -64,6 +66,10 @@ public struct TransportStatus: Sendable {
 public struct RuntimeStatus: Sendable {
   /// Live sessions, those in their handshake included.
   public var sessions: Int
+  /// Frontends that run.
+  public var frontends: Int
+  /// Transports that are built.
+  public var transports: Int
   /// Event loops on which sessions live.
   public var eventLoops: Int
   /// How many frontends and transports were replaced or removed and wait for their sessions to end.

@@ -18,6 +18,7 @@ struct Route: Sendable {
   var connectTimeout: TimeAmount
   var handshakeTimeout: TimeAmount
   var idleTimeout: TimeAmount
+  var metrics: SessionMetrics
   var logger: Logger
 }
 

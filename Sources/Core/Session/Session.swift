@@ -22,6 +22,8 @@ final class Session {
   let route: Route
   private let sessions: Sessions
   private let record: SessionRecord
+  private let started = NIODeadline.now()
+  private var asked = NIODeadline.now()
   private var state = State.handshake
   private var logger: Logger
 
@@ -34,6 +36,7 @@ final class Session {
     self.logger = route.logger
     logger[metadataKey: "session"] = "\(id)"
     logger[metadataKey: "frontend"] = "\(route.frontendName)"
+    route.metrics.started()
   }
 
   /// Opens the stream that the client asked for.
@@ -41,6 +44,7 @@ final class Session {
   /// - Returns: on the session's loop, a channel that reads nothing yet, or fails with `OpenError`.
   func open(_ target: Target, user: String?) -> EventLoopFuture<any Channel> {
     state = .opening
+    asked = .now()
     record.opening(target, user: user)
     let loop = client.eventLoop
     let policy = route.policy(for: client)
@@ -63,6 +67,7 @@ final class Session {
   func join(_ opened: any Channel) {
     do {
       record.opened()
+      route.metrics.opened(after: .now() - asked)
       sessions.opened(record)
       logger.debug("session opened", metadata: metadata)
       let counters = Duplex.Counters(up: record.bytesUp, down: record.bytesDown)
@@ -70,7 +75,8 @@ final class Session {
         client: client,
         target: opened,
         idleTimeout: route.idleTimeout,
-        counters: counters
+        counters: counters,
+        metrics: route.metrics
       ) {
         self.ended(.joined($0))
       }
@@ -105,13 +111,14 @@ final class Session {
       logger[metadataKey: "down"] = "\(record.bytesDown.value)"
     }
     state = .ended
+    route.metrics.finished(end.outcome, after: .now() - started)
     logger.debug("session ended", metadata: metadata.merging(["reason": "\(end)"]) { $1 })
     sessions.ended(record, end)
   }
 
   /// What waits in its streams.
   var waiting: WaitingBytes {
-    if case .joined(let duplex) = state { duplex.waiting } else { WaitingBytes(up: 0, down: 0) }
+    if case .joined(let duplex) = state { duplex.waiting } else { .zero }
   }
 
   private var metadata: Logger.Metadata {

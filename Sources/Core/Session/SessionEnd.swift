@@ -23,6 +23,17 @@ extension SessionEnd: CustomStringConvertible {
     }
   }
 
+  /// As metrics count it.
+  var outcome: SessionOutcome {
+    switch self {
+    case .left: .clientLeft
+    case .handshakeTimedOut: .handshakeTimeout
+    case .refused: .badRequest
+    case .failed(let error): .refused(error.kind)
+    case .joined(let outcome): SessionOutcome(outcome)
+    }
+  }
+
   /// What a status shows as the last error; nil for ends that everybody expects.
   var failure: String? {
     switch self {

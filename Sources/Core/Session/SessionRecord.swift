@@ -119,4 +119,7 @@ public struct WaitingBytes: Sendable, Equatable {
   public var up: Int
   /// On the way to the client.
   public var down: Int
+
+  /// Of a session that is not open.
+  public static let zero = WaitingBytes(up: 0, down: 0)
 }

@@ -37,6 +37,7 @@ import Testing
         connectTimeout: .hours(1),
         handshakeTimeout: handshakeTimeout,
         idleTimeout: .minutes(5),
+        metrics: SessionMetrics(frontend: "line", transport: "scripted"),
         logger: Logger(label: "test")
       )
       guard let session = sessions.admit(client.channel, route: route) else { throw NotAdmitted() }
