@@ -57,12 +57,7 @@ struct Problem: Error, Sendable, Equatable {
   }
 
   /// The body, in UTF-8.
-  var json: [UInt8] {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    // Strings and numbers alone; there is nothing among them that JSON could not hold.
-    return (try? encoder.encode(self)).map { [UInt8]($0) } ?? []
-  }
+  var json: [UInt8] { JSONBody.bytes(self) }
 
   /// The names of RFC 9110 §15 and RFC 6585 for what this API answers.
   private static func reason(of status: Int) -> String {

@@ -22,6 +22,11 @@ struct ConfigDocument {
     -> ConfigValue?
   {
     let text = text.unicodeScalars.first == "\u{FEFF}" ? String(text.unicodeScalars.dropFirst()) : text
+    if let place = AliasedKeys.find(in: text) {
+      let message = "in a file with aliases, a key must be a word, no alias, list or mapping"
+      findings.report(message, at: place, path: [])
+      return nil
+    }
     do {
       var document = ConfigDocument(text, environment, findings)
       if let node = try document.repeatedKeys.compose(text) {
@@ -46,8 +51,7 @@ struct ConfigDocument {
   /// Last of all, for what a message calls an entry is known once the whole file is read.
   private func reportRest() {
     for (path, first, second) in repetitions {
-      let place = "\(findings.file):\(first.line):\(first.column)"
-      let message = "\(findings.name(of: path)): the key is given twice, first at \(place)"
+      let message = "\(findings.name(of: path)): the key is given twice, first\(findings.at(first))"
       findings.report(findings.problem(message, at: second, path: path))
     }
     guard !faults.isEmpty else { return }

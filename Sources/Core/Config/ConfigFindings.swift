@@ -28,6 +28,11 @@ final class ConfigFindings {
     ConfigProblem(file: file, line: position.line, column: position.column, path: path, message: message)
   }
 
+  /// A place as a message ends with it; nothing where the tree was put together from several texts.
+  func at(_ position: SourcePosition) -> String {
+    file.isEmpty ? "" : " at \(file):\(position.line):\(position.column)"
+  }
+
   func report(_ problem: ConfigProblem) {
     guard reported.insert(problem).inserted else { return }
     reportedPaths[problem.path, default: 0] += 1

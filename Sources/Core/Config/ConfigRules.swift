@@ -39,7 +39,7 @@ struct ConfigRules {
       if let earlier = first[text] {
         findings.report(
           value: path + ["\(index)", "name"],
-          "the name is taken: \(place(earlier)) has it too"
+          "the name is taken: another entry\(findings.at(earlier)) has it too"
         )
       } else {
         first[text] = name.position
@@ -87,7 +87,7 @@ struct ConfigRules {
         let other = findings.name(of: ["frontends", "\(earlier)"])
         findings.report(
           value: ["frontends", "\(index)", "listen"],
-          "the address is taken: \(other) listens on it at \(place(position))"
+          "the address is taken: \(other) listens on it\(findings.at(position))"
         )
       } else {
         first[key] = index
@@ -112,7 +112,7 @@ struct ConfigRules {
       if let earlier = first[text] {
         findings.report(
           value: path + ["\(index)", "name"],
-          "the user is there already, at \(place(earlier))"
+          "the user is there already\(findings.at(earlier))"
         )
       } else {
         first[text] = name.position
@@ -171,10 +171,6 @@ struct ConfigRules {
 
   private func listenAddress(_ frontend: ConfigValue) -> ListenAddress? {
     frontend["listen"]?.scalar.flatMap { ListenAddress($0.text) }
-  }
-
-  private func place(_ position: SourcePosition) -> String {
-    "\(findings.file):\(position.line):\(position.column)"
   }
 }
 

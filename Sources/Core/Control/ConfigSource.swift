@@ -88,11 +88,11 @@ public struct ConfigSource: Sendable {
     return value
   }
 
-  /// Checks a tree as a config in the place of the one that `load` reads.
+  /// Checks a tree, of one text or put together from several, as a config in the place of what `load` reads.
   func check(_ document: ConfigValue, directory: String) throws(ConfigErrors) -> Configuration {
     try Configuration.load(
       document: document,
-      file: Self.bodyName,
+      file: "",
       directory: directory,
       registry: registry,
       defaults: defaults

@@ -83,7 +83,8 @@ public actor LiveConfig {
 
   private func tellRefused(_ edit: ConfigEdit, _ error: ConfigChangeError) {
     guard case .invalid = error else { return }
-    logger.error(
+    logger.log(
+      level: edit.origin == .reload ? .error : .warning,
       "config refused, the one before goes on",
       metadata: ["origin": "\(edit.origin.rawValue)", "config": "\(source.name)", "error": "\(error)"]
     )
@@ -493,7 +494,7 @@ extension ConfigFault {
       bodyPath = Array(problem.path.dropFirst(bodyPrefix.count))
       line = problem.line
       column = problem.column
-    } else if bodyPrefix == nil {
+    } else if !problem.file.isEmpty {
       message = "\(problem)"
     }
   }

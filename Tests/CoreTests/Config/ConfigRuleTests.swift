@@ -268,8 +268,8 @@ import Testing
       """
     #expect(
       messages(text) == [
-        "m.yaml:3:12: 'name' in frontend 'a': the name is taken: m.yaml:2:12 has it too",
-        "m.yaml:7:12: 'name' in transport 'b': the name is taken: m.yaml:6:12 has it too",
+        "m.yaml:3:12: 'name' in frontend 'a': the name is taken: another entry at m.yaml:2:12 has it too",
+        "m.yaml:7:12: 'name' in transport 'b': the name is taken: another entry at m.yaml:6:12 has it too",
       ]
     )
   }
@@ -394,7 +394,7 @@ import Testing
     ),
     (
       "users: [{name: a, password: b}, {name: a, password: c}]",
-      "5:44: 'users[1].name' in frontend 'f': the user is there already, at m.yaml:5:20"
+      "5:44: 'users[1].name' in frontend 'f': the user is there already at m.yaml:5:20"
     ),
     (
       "users: [{name: a, password: b}]\nopen: true",

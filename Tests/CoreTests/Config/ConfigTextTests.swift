@@ -216,4 +216,26 @@ import Testing
       ]
     )
   }
+
+  @Test(
+    "keys that aliases can blow up are refused where there are aliases, before anybody hashes them",
+    arguments: [
+      "a: &a [x, x]\nb: {? [*a, *a] : 1}", "a: &a [x]\n? *a\n: 1", "a: &a [x]\n*a : 1",
+      "a: &a [x]\nb: {*a : 1}", "a: &a [x]\nb: {[*a]: 1}", "a: &a {x: 1}\nb: {{y: *a}: 1}",
+    ]
+  )
+  func aliasedKeys(text: String) {
+    #expect(AliasedKeys.find(in: text) != nil)
+  }
+
+  @Test(
+    "aliases as values are taken, and so is whatever looks like such a key in a file without aliases",
+    arguments: [
+      "a: &a {x: 1}\nb: *a\nserver: \"${HOST}:443\"", "a: &a [1]\nb: [*a, *a]\nlisten: tcp://[::1]:80\nadmin: {listen: \"[::1]:80\"}",
+      "? a\n: 1", "password: what ? is * this & that",
+    ]
+  )
+  func harmlessKeys(text: String) {
+    #expect(AliasedKeys.find(in: text) == nil)
+  }
 }
