@@ -88,11 +88,14 @@ final class DaemonEngine: @unchecked Sendable {  // the fields say what guards t
     self.timer = timer
   }
 
-  /// Ends the daemon and waits until its thread is gone. A second call waits for the first.
+  /// Ends the daemon; `done` comes when its thread is gone. A second call waits for the first.
   ///
-  /// It blocks for up to `grace`, so it must run where that is allowed, and never on the queue.
-  func stop(grace: Duration) {
-    stopping.sync { stopOnce(grace: grace) }
+  /// It waits for up to `grace`, on a queue of its own: the global ones run the handlers too.
+  func stop(grace: Duration, done: @escaping @Sendable () -> Void = {}) {
+    stopping.async {
+      self.stopOnce(grace: grace)
+      done()
+    }
   }
 
   private func stopOnce(grace: Duration) {

@@ -1,4 +1,3 @@
-import Dispatch
 import Logging
 
 /// An HTTP/1.1 server on threads of its own: libmicrohttpd with deadlines, limits and async handlers.
@@ -32,16 +31,12 @@ final class HTTPDaemon: Sendable {
   /// and closes the rest. All of it is freed when this returns. Calling it again does no harm.
   func stop() async {
     await withCheckedContinuation { done in
-      // It waits for a thread to end, which no task may do.
-      DispatchQueue.global().async { [engine, grace] in
-        engine.stop(grace: grace)
-        done.resume()
-      }
+      engine.stop(grace: grace) { done.resume() }
     }
   }
 
   /// Stops without grace, in the background: whoever lets go of the last reference must not wait.
   deinit {
-    DispatchQueue.global().async { [engine] in engine.stop(grace: .zero) }
+    engine.stop(grace: .zero)
   }
 }
