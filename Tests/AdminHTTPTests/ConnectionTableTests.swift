@@ -27,7 +27,9 @@ private func after(_ seconds: Int) -> ContinuousClock.Instant { start + .seconds
 @Test func `a handler takes the time it needs, and a client the time it is given`() {
   var table = ConnectionTable(limits: HTTPLimits())
   let id = table.add(socket: 5, now: start)
+  #expect(table.unasked == [id])
   table.enter(.quiet, id, now: start)
+  #expect(table.unasked == [])
   #expect(table.overdue(now: after(1000)) == [])
   table.enter(.sending, id, now: after(1000))
   #expect(table.overdue(now: after(1030)) == [id])

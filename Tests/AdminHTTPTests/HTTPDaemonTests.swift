@@ -122,6 +122,43 @@ private final class Feed: ResponseStream {
     }
   }
 
+  @Test func `answers without a body leave the connection in step`() async throws {
+    try await withDaemon(handler: { request in
+      let status = Int(request.segments[0]) ?? 0
+      return AdminResponse(status: status, headers: ["ETag": EntityTag("\(status)").field])
+    }) { socket in
+      let client = try TestClient(socket)
+      for status in [204, 304, 200, 204] {
+        let answer = try client.exchange("GET /\(status) \(head)\r\n")
+        #expect(answer.status == status)
+        #expect(answer.contains("\"\(status)\"\r\n"))
+        #expect(answer.afterHead.isEmpty)
+      }
+    }
+  }
+
+  @Test func `a stop does not wait for requests that never end`() async throws {
+    var limits = quick
+    limits.grace = .seconds(60)
+    let socket = try #require(try AdminSocket.bind("127.0.0.1:0").first)
+    let daemon = try HTTPDaemon(
+      sockets: [socket],
+      limits: limits,
+      logger: Logger(label: "test"),
+      handler: echo
+    )
+    let client = try await blocking {
+      let client = try TestClient(socket)
+      _ = try client.exchange("GET / \(head)\r\n")
+      try client.send("PUT / \(head)Content-Length: 9\r\n\r\n")
+      return Unchecked(client)
+    }
+    let began = ContinuousClock.now
+    await daemon.stop()
+    #expect(ContinuousClock.now - began < .seconds(30))
+    withExtendedLifetime(client) {}
+  }
+
   @Test func `a body arrives whole, by length and in chunks`() async throws {
     try await withDaemon { socket in
       let client = try TestClient(socket)

@@ -82,6 +82,11 @@ struct ConnectionTable {
     return entry.socket
   }
 
+  /// Connections that have no complete request.
+  var unasked: [ID] {
+    entries.filter { $0.value.phase == .request || $0.value.phase == .idle }.map(\.key)
+  }
+
   /// Connections whose time is up.
   func overdue(now: Instant) -> [ID] {
     entries.filter { !$0.value.isShutDown && isOverdue($0.value, now: now) }.map(\.key)

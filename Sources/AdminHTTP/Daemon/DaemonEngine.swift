@@ -49,6 +49,8 @@ final class DaemonEngine: @unchecked Sendable {  // the fields say what guards t
   private let stopping = DispatchQueue(label: "magicalane.admin.stop")
 
   init(limits: HTTPLimits, logger: Logger, admit: @escaping Admission, handler: @escaping Handler) {
+    var limits = limits
+    limits.connections = min(limits.connections, Self.share(ofOpenFiles: 4))
     self.limits = limits
     self.logger = logger
     self.admit = admit
@@ -59,6 +61,13 @@ final class DaemonEngine: @unchecked Sendable {  // the fields say what guards t
 
   deinit {
     callbacks.deallocate()
+  }
+
+  /// Clients of the admin API must not take the file descriptors that sessions need.
+  private static func share(ofOpenFiles divisor: UInt) -> Int {
+    var limit = rlimit()
+    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return .max }
+    return Int(clamping: max(1, limit.rlim_cur / rlim_t(divisor)))
   }
 
   // MARK: Start and stop
@@ -116,11 +125,13 @@ final class DaemonEngine: @unchecked Sendable {  // the fields say what guards t
     return group
   }
 
-  /// Ends streams, lets what is being answered finish, and takes nothing new.
+  /// Ends streams, lets what is being answered finish, and takes nothing new: requests that are not complete
+  /// would only be waited for.
   private func drain(grace: Duration) {
     let quiet = DispatchSemaphore(value: 0)
     let isQuiet = locked {
       isDrainingLocked = true
+      for id in connections.unasked { cut(id) }
       for exchange in exchanges.values where exchange.isStream { exchange.resume() }
       whenQuiet = quiet
       return exchanges.isEmpty

@@ -1,6 +1,7 @@
 /// What one HTTP daemon spends on its clients at most.
 struct HTTPLimits: Sendable {
-  /// Connections at a time; those beyond wait in the listen queue.
+  /// Connections at a time, but at most a quarter of the file descriptors that the process may have; those
+  /// beyond wait in the listen queue.
   var connections = 1024
   /// Bytes of the library's own memory for one connection; also bounds the head of a request.
   var connectionMemory = 24 * 1024
