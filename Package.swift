@@ -125,6 +125,14 @@ let package = Package(
       name: "AdminHTTPTests",
       dependencies: ["MagicalaneAdminHTTP"]
     ),
+    .testTarget(
+      name: "CommandTests",
+      dependencies: [
+        "MagicalaneCommand",
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+      ]
+    ),
   ],
   swiftLanguageModes: [.v6]
 )

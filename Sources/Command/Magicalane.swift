@@ -2,14 +2,15 @@ import ArgumentParser
 import Foundation
 import MagicalaneCore
 
-/// The command line: `magicalane run | check | demo | cert | version`.
+/// The command line: `magicalane run | check | status | sessions | reload | demo | cert | version`.
 public struct Magicalane: AsyncParsableCommand {
   /// Names of the commands, for help.
   public static let configuration = CommandConfiguration(
     commandName: "magicalane",
     abstract: "Carries SOCKS5 and HTTP CONNECT over QUIC, TLS and TCP.",
     subcommands: [
-      RunCommand.self, CheckCommand.self, DemoCommand.self, CertCommand.self, VersionCommand.self,
+      RunCommand.self, CheckCommand.self, StatusCommand.self, SessionsCommand.self, ReloadCommand.self,
+      DemoCommand.self, CertCommand.self, VersionCommand.self,
     ]
   )
 
