@@ -123,7 +123,7 @@ enum AdminAPI {
       throw .unexpected(reason: "'\(key.stringValue)' is missing")
     } catch DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context) {
       let path = context.codingPath.map(\.stringValue).joined(separator: ".")
-      throw .unexpected(reason: "'\(path)' is of another type")
+      throw .unexpected(reason: path.isEmpty ? "it is no object" : "'\(path)' is of another type")
     } catch {
       throw .unexpected(reason: "it is no JSON")
     }

@@ -126,12 +126,14 @@ struct AdminProblem: Decodable, Equatable {
     self.errors = errors
   }
 
-  /// The title with the step, the detail, and each fault on a line of its own; nothing is said twice.
+  /// The title with the step, then what is wrong, each on a line of its own; nothing is said twice.
   var lines: [String] {
+    let heading = "\(title ?? "refused")\(step.map { " (step: \($0))" } ?? "")"
     let faults = errors ?? []
-    let heading = "\(title ?? "refused")\(step.map { " (step: \($0))" } ?? "")".printable
     let said = Set(faults.map(\.detail) + [title ?? ""])
     let details = (detail ?? "").split(separator: "\n").map(String.init).filter { !said.contains($0) }
-    return [heading] + details.map(\.printable) + faults.map(\.text)
+    // The detail may name the file as well: `FILE:LINE:COLUMN: ` and then the fault.
+    let others = faults.filter { fault in !details.contains { $0.hasSuffix(": \(fault.detail)") } }
+    return [heading.printable] + details.map(\.printable) + others.map(\.text)
   }
 }

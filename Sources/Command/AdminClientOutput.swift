@@ -24,7 +24,7 @@ enum StandardOutput {
 
   /// Writes a JSON text as it came, with a line end behind it.
   static func write(json: ByteBuffer) throws(WriteError) {
-    let text = String(buffer: json)
+    let text = JSONForm.harmless(String(buffer: json))
     try write(text.hasSuffix("\n") ? text : text + "\n")
   }
 
@@ -90,10 +90,27 @@ struct Terminal {
   }
 }
 
-/// JSON in one line.
-enum CompactJSON {
-  /// Takes out the white space between tokens; strings and numbers stay as they came.
-  static func text(_ json: some Collection<UInt8>) -> String {
+/// Other forms of a JSON text that mean the same.
+enum JSONForm {
+  /// Writes control characters as escapes: JSON lets those behind ASCII stand in strings as they are, and a
+  /// terminal may obey them.
+  static func harmless(_ json: String) -> String {
+    guard json.unicodeScalars.contains(where: isControl) else { return json }
+    return json.unicodeScalars.reduce(into: "") { result, scalar in
+      if isControl(scalar) {
+        result += String(format: "\\u%04x", scalar.value)
+      } else {
+        result.unicodeScalars.append(scalar)
+      }
+    }
+  }
+
+  private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
+    scalar.properties.generalCategory == .control && !["\n", "\r", "\t"].contains(scalar)
+  }
+
+  /// One line: the white space between tokens is taken out; strings and numbers stay as they came.
+  static func compact(_ json: some Collection<UInt8>) -> String {
     var result: [UInt8] = []
     result.reserveCapacity(json.count)
     var isInString = false

@@ -8,16 +8,23 @@ struct TextTable: Equatable {
     }
     var title: String
     var alignment = Alignment.left
-    /// Whether its texts are cut where the table is too wide.
-    var isElastic = false
+    /// Its texts may be cut to so many columns of a terminal that is too narrow; nil where they never are.
+    var narrowest: Int?
+    /// Left out where the terminal is narrower still, the highest first; 0 stays.
+    var expendability = 0
 
-    static func text(_ title: String) -> Column { Column(title: title) }
-    static func number(_ title: String) -> Column { Column(title: title, alignment: .right) }
-    static func elastic(_ title: String) -> Column { Column(title: title, isElastic: true) }
+    static func text(_ title: String, expendability: Int = 0) -> Column {
+      Column(title: title, expendability: expendability)
+    }
+
+    static func number(_ title: String, expendability: Int = 0) -> Column {
+      Column(title: title, alignment: .right, expendability: expendability)
+    }
+
+    static func elastic(_ title: String, narrowest: Int, expendability: Int = 0) -> Column {
+      Column(title: title, narrowest: narrowest, expendability: expendability)
+    }
   }
-
-  /// No elastic column gets narrower.
-  private static let narrowest = 8
 
   let columns: [Column]
   private(set) var rows: [[String]] = []
@@ -31,30 +38,47 @@ struct TextTable: Equatable {
     rows.append(columns.indices.map { $0 < cells.count ? cells[$0].printable : "" })
   }
 
-  /// The titles and the rows; no line is wider than `width` columns, where it is given.
-  func lines(width: Int? = nil) -> [String] {
-    let widths = widths(fitting: width)
+  /// The titles and the rows; no line is wider than `limit` columns, where it is given.
+  func lines(width limit: Int? = nil) -> [String] {
+    let layout = layout(limit)
     return ([columns.map(\.title)] + rows).map { cells in
-      let line = columns.indices.map { padded(cells[$0], columns[$0].alignment, widths[$0]) }
+      let line = layout.map { padded(cells[$0.index], columns[$0.index].alignment, $0.width) }
         .joined(separator: "  ").trimmingTrailingSpaces
-      return width.map { line.clipped(to: $0) } ?? line
+      return limit.map { line.clipped(to: $0) } ?? line
     }
   }
 
-  /// As wide as the widest cell each; then the widest elastic ones give way, one column of the terminal a time.
-  private func widths(fitting limit: Int?) -> [Int] {
-    var widths = columns.indices.map { index in
-      rows.reduce(columns[index].title.columns) { max($0, $1[index].columns) }
+  private typealias Layout = [(index: Int, width: Int)]
+
+  /// Which columns are shown, and how wide: as their widest cells. Where that does not fit, expendable columns
+  /// go until the narrowest form does; then the widest elastic ones give way, a column of the terminal a time.
+  private func layout(_ limit: Int?) -> Layout {
+    var layout: Layout = columns.indices.map { index in
+      (index, rows.reduce(columns[index].title.columns) { max($0, $1[index].columns) })
     }
-    guard let limit else { return widths }
-    let elastic = columns.indices.filter { columns[$0].isElastic }
-    let gaps = 2 * max(columns.count - 1, 0)
-    while widths.reduce(gaps, +) > limit {
-      let shrinkable = elastic.filter { widths[$0] > max(Self.narrowest, columns[$0].title.columns) }
-      guard let widest = shrinkable.max(by: { widths[$0] < widths[$1] }) else { break }
-      widths[widest] -= 1
+    guard let limit else { return layout }
+    while total(layout.map { narrowest($0.index, $0.width) }) > limit,
+      let first = layout.max(by: { columns[$0.index].expendability < columns[$1.index].expendability }),
+      columns[first.index].expendability > 0
+    {
+      layout.removeAll { $0.index == first.index }
     }
-    return widths
+    while total(layout.map(\.width)) > limit {
+      let shrinkable = layout.indices.filter {
+        layout[$0].width > narrowest(layout[$0].index, layout[$0].width)
+      }
+      guard let widest = shrinkable.max(by: { layout[$0].width < layout[$1].width }) else { break }
+      layout[widest].width -= 1
+    }
+    return layout
+  }
+
+  private func narrowest(_ index: Int, _ width: Int) -> Int {
+    columns[index].narrowest.map { min(width, max($0, columns[index].title.columns)) } ?? width
+  }
+
+  private func total(_ widths: [Int]) -> Int {
+    widths.reduce(2 * max(widths.count - 1, 0), +)
   }
 
   private func padded(_ text: String, _ alignment: Column.Alignment, _ width: Int) -> String {

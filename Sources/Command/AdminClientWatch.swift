@@ -75,7 +75,7 @@ struct SessionsWatch {
 
   private func show(_ body: ByteBuffer, _ list: SessionList) throws {
     if isJSON {
-      try StandardOutput.write(lines: [CompactJSON.text(body.readableBytesView)])
+      try StandardOutput.write(lines: [JSONForm.harmless(JSONForm.compact(body.readableBytesView))])
     } else if let terminal {
       let size = terminal.size
       let heading = heading(list).clipped(to: size.width)
@@ -91,6 +91,10 @@ struct SessionsWatch {
     let time = Date.now.formatted(.iso8601)
     let total = list.rates?.total
     let rates = total.map { ", up \(Amount.rate($0.up)), down \(Amount.rate($0.down))" } ?? ""
-    return "\(time)  \(client.address)  \(Amount.count(list.answer.total, "session"))\(rates)".printable
+    // The rates are those of the listed sessions.
+    let listed = list.answer.sessions.count
+    let part = listed < list.answer.total ? "\(listed) of " : ""
+    let sessions = Amount.count(list.answer.total, "session")
+    return "\(time)  \(client.address)  \(part)\(sessions)\(rates)".printable
   }
 }

@@ -158,8 +158,11 @@ struct SessionList {
 
   private func table(_ sessions: some Sequence<AdminAPI.Session>) -> TextTable {
     var columns: [TextTable.Column] = [
-      .number("ID"), .text("STATE"), .number("AGE"), .elastic("USER"), .elastic("CLIENT"), .elastic("TARGET"),
-      .elastic("FRONTEND"), .elastic("TRANSPORT"), .number("UP"), .number("DOWN"), .number("WAITING"),
+      .number("ID"), .text("STATE", expendability: 1), .number("AGE"), .elastic("USER", narrowest: 8),
+      .elastic("CLIENT", narrowest: 15, expendability: 5), .elastic("TARGET", narrowest: 16),
+      .elastic("FRONTEND", narrowest: 8, expendability: 4),
+      .elastic("TRANSPORT", narrowest: 9, expendability: 3),
+      .number("UP"), .number("DOWN"), .number("WAITING", expendability: 2),
     ]
     if rates != nil { columns += [.number("UP/S"), .number("DOWN/S")] }
     var table = TextTable(columns)

@@ -25,7 +25,7 @@ struct StatusCommand: AsyncParsableCommand {
           json: StatusJSON.joined(status: status, frontends: frontends, transports: transports)
         )
       } else {
-        try StandardOutput.write(lines: report.lines(width: Terminal()?.size.width))
+        try StandardOutput.write(lines: report.lines)
       }
     }
   }
@@ -62,10 +62,8 @@ struct StatusReport {
   var frontends: [AdminAPI.Frontend]
   var transports: [AdminAPI.Transport]
 
-  /// - Parameter width: of the terminal; nil where lines may be of any length.
-  func lines(width: Int?) -> [String] {
-    let heads = summary.map { line in width.map { line.printable.clipped(to: $0) } ?? line.printable }
-    return heads + [""] + frontendTable.lines(width: width) + [""] + transportTable.lines(width: width)
+  var lines: [String] {
+    summary.map(\.printable) + [""] + frontendTable.lines() + [""] + transportTable.lines()
   }
 
   private var summary: [String] {
@@ -82,7 +80,7 @@ struct StatusReport {
     var table = TextTable([
       .text("FRONTEND"), .text("TYPE"), .text("LISTEN"), .text("TRANSPORT"), .text("STATE"),
       .number("SESSIONS"), .number("TOTAL"), .number("FAILED"), .number("UP"), .number("DOWN"),
-      .elastic("LAST ERROR"),
+      .text("LAST ERROR"),
     ])
     for frontend in frontends {
       let status = frontend.status
@@ -97,9 +95,9 @@ struct StatusReport {
 
   private var transportTable: TextTable {
     var table = TextTable([
-      .text("TRANSPORT"), .text("TYPE"), .elastic("FRONTENDS"), .text("HEALTH"),
+      .text("TRANSPORT"), .text("TYPE"), .text("FRONTENDS"), .text("HEALTH"),
       .number("SESSIONS"), .number("TOTAL"), .number("FAILED"), .number("UP"), .number("DOWN"),
-      .elastic("LAST ERROR"),
+      .text("LAST ERROR"),
     ])
     for transport in transports {
       let status = transport.status
