@@ -131,7 +131,9 @@ struct AdminProblem: Decodable, Equatable {
     let heading = "\(title ?? "refused")\(step.map { " (step: \($0))" } ?? "")"
     let faults = errors ?? []
     let said = Set(faults.map(\.detail) + [title ?? ""])
-    let details = (detail ?? "").split(separator: "\n").map(String.init).filter { !said.contains($0) }
+    // A detail may be the first fault and how many there are besides.
+    let details = (detail ?? "").split(separator: "\n").map(String.init)
+      .filter { !said.contains($0.replacing(#/ \(and \d+ more\)$/#, with: "")) }
     // The detail may name the file as well: `FILE:LINE:COLUMN: ` and then the fault.
     let others = faults.filter { fault in !details.contains { $0.hasSuffix(": \(fault.detail)") } }
     return [heading.printable] + details.map(\.printable) + others.map(\.text)

@@ -8,7 +8,10 @@ struct AdminOptions: ParsableArguments {
   static let tokenVariable = "MAGICALANE_ADMIN_TOKEN"
 
   @Option(
-    help: ArgumentHelp("Where the admin API listens: HOST:PORT or unix:/PATH.", valueName: "address"),
+    help: ArgumentHelp(
+      "Where the admin API listens: HOST:PORT or unix:/PATH (default: \(AdminAddress.standard)).",
+      valueName: "address"
+    ),
     transform: { text in
       do { return try AdminAddress(text) } catch { throw ValidationError("\(error)") }
     }

@@ -112,6 +112,18 @@ import Testing
     )
   }
 
+  @Test func `a detail that is the first of the faults is not said apart from them`() throws {
+    let json = #"""
+      {"title": "The config is invalid", "detail": "a.yaml:3:5: 'x' is missing (and 1 more)",
+       "errors": [{"detail": "a.yaml:3:5: 'x' is missing"}, {"detail": "a.yaml:9:1: unknown key 'y'"}]}
+      """#
+    #expect(
+      try lines(json) == [
+        "The config is invalid", "a.yaml:3:5: 'x' is missing", "a.yaml:9:1: unknown key 'y'",
+      ]
+    )
+  }
+
   @Test func `a problem cannot steer the terminal`() throws {
     let json =
       #"{"title": "a\u001b[2Jb", "detail": "c\rd", "errors": [{"detail": "e\nf", "pointer": "\u009b"}]}"#
