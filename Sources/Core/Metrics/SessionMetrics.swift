@@ -95,8 +95,6 @@ final class SessionMetrics: Sendable {
       dimensions: names,
       factory: factory
     )
-    // Shows zero before the first session.
-    active.increment(by: 0.0)
   }
 
   deinit {

@@ -24,6 +24,7 @@ final class QUICAcceptor {
     /// Most bytes that may wait in one stream, per direction.
     var buffer: Int
     var tokens: AddressTokens
+    var metrics: QUICMetrics
     var accept: @Sendable (any Channel) -> EventLoopFuture<Void>
   }
 
@@ -63,6 +64,7 @@ final class QUICAcceptor {
     let tokens = rules.tokens
     rules = next
     rules.tokens = tokens
+    endpoint.metrics = next.metrics
     for driver in endpoint.connections { driver.callbacks.accept = next.accept }
   }
 
@@ -102,6 +104,7 @@ final class QUICAcceptor {
     else { return }
     endpoint.logger.debug("Packet for a connection that is not known", metadata: metadata(datagram))
     endpoint.send(packet, to: datagram.remote)
+    rules.metrics.statelessResets.increment()
   }
 
   // MARK: Admission
@@ -142,6 +145,7 @@ final class QUICAcceptor {
       return
     }
     endpoint.send(QUICPacket.retry(header, id: id, token: token), to: datagram.remote)
+    rules.metrics.retries.increment()
   }
 
   private func start(

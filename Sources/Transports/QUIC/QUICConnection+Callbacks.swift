@@ -29,7 +29,10 @@ extension QUICConnection {
       callbacks.recv_client_initial = ngtcp2_crypto_recv_client_initial_cb
     } else {
       callbacks.client_initial = ngtcp2_crypto_client_initial_cb
-      callbacks.recv_retry = ngtcp2_crypto_recv_retry_cb
+      callbacks.recv_retry = { conn, header, user in
+        owner(user)?.wasRetried = true
+        return ngtcp2_crypto_recv_retry_cb(conn, header, user)
+      }
     }
     callbacks.recv_crypto_data = ngtcp2_crypto_recv_crypto_data_cb
     callbacks.encrypt = ngtcp2_crypto_encrypt_cb

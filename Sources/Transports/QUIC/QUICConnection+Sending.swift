@@ -9,6 +9,11 @@ struct DatagramBatch {
   var remote: SocketAddress
   /// ECN bits (RFC 3168 §5).
   var ecn: UInt8
+
+  /// How many packets this many bytes are.
+  func count(of bytes: Int) -> Int {
+    segmentSize > 0 ? (bytes + segmentSize - 1) / segmentSize : 0
+  }
 }
 
 /// What a connection needs to write packets, and must not move or be copied.

@@ -79,6 +79,8 @@ final class QUICConnection {
   private(set) var lastReceived: UInt64 = 0
   var handshakeDone = false
   var wasReset = false
+  /// The server asked a client to prove its address.
+  var wasRetried = false
   /// CONNECTION_CLOSE, ready to be sent again (RFC 9000 §10.2.1).
   var closePacket: [UInt8] = []
   var isClosePacketDue = false

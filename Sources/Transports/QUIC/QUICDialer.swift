@@ -20,6 +20,7 @@ final class QUICDialer {
     /// Most bytes that may wait in one stream, per direction.
     var buffer: Int
     var logger: Logger
+    var metrics: QUICMetrics
   }
 
   private enum State {
@@ -35,6 +36,7 @@ final class QUICDialer {
 
   private let loop: any EventLoop
   private let plan: Plan
+  private let loopNumber: Int
   private let ids: ConnectionIDSource
   private var state = State.idle
   private var requests: [QUICStreamRequest] = []
@@ -45,8 +47,10 @@ final class QUICDialer {
   private var ticket: [UInt8]?
   private var token: [UInt8] = []
 
-  init(_ plan: Plan, on loop: any EventLoop) {
+  /// - Parameter loopNumber: tells the loops of a transport apart, in metrics.
+  init(_ plan: Plan, on loop: any EventLoop, loopNumber: Int) {
     self.plan = plan
+    self.loopNumber = loopNumber
     self.loop = loop
     // Nobody but this loop gets our datagrams, and a client never sends a stateless reset.
     ids = ConnectionIDSource(loop: 0, resetSecret: randomBytes(32))
@@ -98,12 +102,19 @@ final class QUICDialer {
 
   /// Tries one address; the future succeeds with its UDP channel when the handshake is complete.
   private func attempt(_ address: SocketAddress) -> EventLoopFuture<any Channel> {
-    let endpoint = QUICEndpoint(on: loop, logger: plan.logger)
+    let endpoint = QUICEndpoint(
+      on: loop,
+      logger: plan.logger,
+      metrics: plan.metrics,
+      loopNumber: loopNumber
+    )
     let promise = loop.makePromise(of: (any Channel).self)
     UDPSocket.connect(endpoint, to: address).assumeIsolated().whenComplete { result in
       switch result {
       case .success(let channel): self.shakeHands(endpoint, channel, address, promise)
-      case .failure(let error): promise.fail(error)
+      case .failure(let error):
+        self.plan.metrics.handshakes.increment(.unreachable)
+        promise.fail(error)
       }
     }
     return promise.futureResult

@@ -36,6 +36,7 @@ final class QUICDriver: QUICStreamHost {
   private let loop: any EventLoop
   private let logger: Logger
   private let buffer: Int
+  private var count: QUICConnectionCount?
 
   private var requests: Deque<QUICStreamRequest> = []
   private var isFinishing = false
@@ -45,6 +46,8 @@ final class QUICDriver: QUICStreamHost {
   private var isInService = false
   private var isServiceScheduled = false
 
+  /// Counts in the endpoint's metrics.
+  ///
   /// - Parameter buffer: most bytes that may wait in one stream, per direction.
   init(_ connection: QUICConnection, endpoint: QUICEndpoint, buffer: Int, logger: Logger) {
     self.connection = connection
@@ -52,6 +55,9 @@ final class QUICDriver: QUICStreamHost {
     self.buffer = buffer
     self.logger = logger
     loop = endpoint.loop
+    count = endpoint.metrics.map {
+      QUICConnectionCount($0, loop: endpoint.loopNumber, now: QUICEndpoint.now)
+    }
   }
 
   // MARK: In
@@ -143,6 +149,7 @@ final class QUICDriver: QUICStreamHost {
     switch event {
     case .established:
       logger.debug("QUIC connection established", metadata: metadata)
+      count?.established(connection, now: QUICEndpoint.now)
       callbacks.established()
     case .streamOpened(let stream): accept(stream)
     case .streamsAllowed: break
@@ -160,6 +167,7 @@ final class QUICDriver: QUICStreamHost {
 
   private func lost(_ error: QUICConnectionError) {
     logger.debug("QUIC connection closed", metadata: metadata.merging(["reason": "\(error)"]) { $1 })
+    count?.closed(connection, error)
     for stream in connection.streams.values { stream.user?.connectionLost(error) }
     while let request = requests.popFirst() { request.fail(error) }
     callbacks.closed(error)
@@ -180,12 +188,13 @@ final class QUICDriver: QUICStreamHost {
   // MARK: Streams
 
   func streamEnded(_ channel: QUICStreamChannel) {
-    channels[ObjectIdentifier(channel)] = nil
+    if channels.removeValue(forKey: ObjectIdentifier(channel)) != nil { count?.streamEnded() }
   }
 
   private func makeChannel(_ stream: QUICStream) -> QUICStreamChannel {
     let channel = QUICStreamChannel(stream, host: self, parent: endpoint?.channel, on: loop, buffer: buffer)
     channels[ObjectIdentifier(channel)] = channel
+    count?.streamOpened()
     return channel
   }
 
@@ -217,6 +226,7 @@ final class QUICDriver: QUICStreamHost {
   private func send() {
     guard let endpoint else { return }
     let now = QUICEndpoint.now
+    count?.sample(connection, now: now)
     for _ in 0..<QUICDriver.burstsAtOnce {
       connection.beginBurst()
       while endpoint.canSend, endpoint.send(from: connection, now: now) {}

@@ -29,6 +29,10 @@ final class QUICEndpoint: ChannelDuplexHandler {
   var socketLost: ((any Error) -> Void)?
   /// The peer's host says that nothing listens there: how often, since something arrived.
   var refused: ((Int) -> Void)?
+  /// Where datagrams and new connections are counted.
+  var metrics: QUICMetrics?
+  /// Tells the loops of a transport apart, in metrics.
+  let loopNumber: Int
   /// The datagram channel; nil while there is none.
   private(set) var channel: (any Channel)?
 
@@ -43,6 +47,9 @@ final class QUICEndpoint: ChannelDuplexHandler {
   private var isClosing = false
   private var lastError: (any Error)?
   private var refusals = 0
+  /// Datagrams that the metrics do not know of yet.
+  private var sent = 0
+  private var received = 0
   private let path = QUICPath()
   private var pathAddresses: (local: SocketAddress, remote: SocketAddress)?
   private var buffers: Deque<ByteBuffer> = []
@@ -61,9 +68,11 @@ final class QUICEndpoint: ChannelDuplexHandler {
     var isForwarded: Bool
   }
 
-  init(on loop: any EventLoop, logger: Logger) {
+  init(on loop: any EventLoop, logger: Logger, metrics: QUICMetrics? = nil, loopNumber: Int = 0) {
     self.loop = loop
     self.logger = logger
+    self.metrics = metrics
+    self.loopNumber = loopNumber
   }
 
   // MARK: Connections
@@ -223,6 +232,7 @@ final class QUICEndpoint: ChannelDuplexHandler {
     }
     isReading = false
     flush()
+    countDatagrams()
   }
 
   private func receive(_ bytes: ByteBuffer, segmentSize: Int, from remote: SocketAddress, ecn: UInt8) {
@@ -236,6 +246,7 @@ final class QUICEndpoint: ChannelDuplexHandler {
       while !rest.isEmpty {
         let segment = rest.prefix(segmentSize > 0 ? segmentSize : rest.count)
         rest = rest.dropFirst(segment.count)
+        received += isForwarding ? 0 : 1
         deliver(UnsafeRawBufferPointer(rebasing: segment), from: remote, ecn: ecn, now: now)
       }
     }
@@ -304,6 +315,7 @@ final class QUICEndpoint: ChannelDuplexHandler {
     if bytes.readableBytes > batch.segmentSize { metadata.segmentSize = batch.segmentSize }
     let envelope = AddressedEnvelope(remoteAddress: batch.remote, data: bytes, metadata: metadata)
     context.write(wrapOutboundOut(envelope), promise: nil)
+    sent += batch.count(of: bytes.readableBytes)
     isFlushNeeded = true
   }
 
@@ -312,6 +324,13 @@ final class QUICEndpoint: ChannelDuplexHandler {
     guard isFlushNeeded, !isReading else { return }
     isFlushNeeded = false
     context?.flush()
+    countDatagrams()
+  }
+
+  /// Per datagram there is an addition to a plain number, and this once per batch.
+  private func countDatagrams() {
+    metrics?.datagrams(sent: sent, received: received)
+    (sent, received) = (0, 0)
   }
 
   func serveWhenWritable(_ driver: QUICDriver) {

@@ -25,6 +25,7 @@ public struct QUICListener: TransportListener {
   private let retry: QUICRetryPolicy
   private let maxConnections: Int
   private let buffer: Int
+  private let metrics: QUICMetrics
 
   /// - Throws: `PluginError` that names the key, and the file, at fault.
   public init(options: Options, context: ListenContext) throws {
@@ -50,6 +51,7 @@ public struct QUICListener: TransportListener {
       "connections"
     )
     buffer = context.buffer
+    metrics = QUICMetrics(frontend: context.name)
   }
 
   private static func atLeastOne(_ value: Int, _ key: String) throws -> Int {
@@ -86,6 +88,7 @@ public struct QUICListener: TransportListener {
       maxConnections: maxConnections,
       buffer: buffer,
       tokens: AddressTokens(),
+      metrics: metrics,
       accept: accept
     )
   }

@@ -122,7 +122,7 @@ final class QUICListeningSockets: Sendable {
     let ids = ConnectionIDSource(loop: index, resetSecret: resetSecret)
     let logger = context.logger
     return try await loop.flatSubmit {
-      let endpoint = QUICEndpoint(on: loop, logger: logger)
+      let endpoint = QUICEndpoint(on: loop, logger: logger, metrics: rules.metrics)
       let acceptor = QUICAcceptor(rules, ids: ids, endpoint: endpoint)
       endpoint.stranger = acceptor.take
       endpoint.socketLost = { [unowned endpoint] error in

@@ -27,6 +27,7 @@ public struct QUICTransport: TunnelTransport {
   /// Told of each attempt to reach the server.
   public let health: TransportHealth?
   private let plan: QUICDialer.Plan
+  private let loops: [ObjectIdentifier]
   private let dialers = NIOLockedValueBox<[ObjectIdentifier: NIOLoopBound<QUICDialer>]>([:])
 
   /// How long a shut-down waits for bytes that are on their way.
@@ -35,7 +36,7 @@ public struct QUICTransport: TunnelTransport {
   /// - Throws: `PluginError` that names the key, and the file, at fault.
   public init(options: Options, context: TransportContext) throws {
     credentials = context.credentials
-    health = context.health
+    loops = context.loops.makeIterator().map { ObjectIdentifier($0) }
     var settings = QUICSettings()
     settings.windows = QUICWindows(buffer: context.buffer)
     settings.congestion = options.congestion ?? settings.congestion
@@ -52,7 +53,8 @@ public struct QUICTransport: TunnelTransport {
       ),
       settings: settings,
       buffer: context.buffer,
-      logger: context.logger
+      logger: context.logger,
+      metrics: QUICMetrics(transport: context.name)
     )
   }
 
@@ -66,7 +68,8 @@ public struct QUICTransport: TunnelTransport {
   private func dialer(on loop: any EventLoop) -> QUICDialer {
     dialers.withLockedValue { dialers in
       if let known = dialers[ObjectIdentifier(loop)] { return known.value }
-      let dialer = QUICDialer(plan, on: loop)
+      let number = loops.firstIndex(of: ObjectIdentifier(loop)) ?? loops.count
+      let dialer = QUICDialer(plan, on: loop, loopNumber: number)
       dialers[ObjectIdentifier(loop)] = NIOLoopBound(dialer, eventLoop: loop)
       return dialer
     }
