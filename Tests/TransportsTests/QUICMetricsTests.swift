@@ -116,6 +116,28 @@ import Testing
     }
   }
 
+  @Test func `a certificate that is refused is a result of its own`() async throws {
+    let other = try SelfSignedCertificate.make(hosts: ["localhost"])
+    try await run(pin: other.pinSHA256) { loopback, transport async throws in
+      await #expect(throws: OpenError.self) { try await open(transport, loopback) }
+      while try results(server).isEmpty { try await Task.sleep(for: .milliseconds(5)) }
+    } after: { () throws in
+      #expect(try results(client) == [.certificateRefused: 1])
+      #expect(try results(server) == [.closedByPeer: 1])
+    }
+  }
+
+  @Test func `a server hears at once of a client that shuts down`() async throws {
+    try await run { loopback, transport async throws in
+      let sent = pattern(10)
+      #expect(try await open(transport, loopback).exchange(sent) == sent)
+      await transport.shutdown()
+      while try closes(server) == 0 { try await Task.sleep(for: .milliseconds(5)) }
+      #expect(try count("closes", server + [("cause", "closed_by_peer")]) == 1)
+      #expect(try count("closes", client + [("cause", "closed_here")]) == 1)
+    }
+  }
+
   @Test func `a server that is not there is unreachable`() async throws {
     try await run { loopback, transport async throws in
       await loopback.listener.close()

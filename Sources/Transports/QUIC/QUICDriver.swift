@@ -160,7 +160,10 @@ final class QUICDriver: QUICStreamHost {
       routes.remove(id)
       endpoint?.unroute(id)
     case .tokenReceived(let token): callbacks.tokenReceived(token)
-    case .closed(let error): lost(error)
+    case .closed(let error):
+      // First of all CONNECTION_CLOSE: whoever hears of the end may close the socket at once.
+      send()
+      lost(error)
     case .ended: ended()
     }
   }

@@ -140,7 +140,7 @@ final class QUICEndpoint: ChannelDuplexHandler {
   func close(context: ChannelHandlerContext, mode: CloseMode, promise: EventLoopPromise<Void>?) {
     isClosing = true
     for driver in connections { driver.close() }
-    flush()
+    flushNow()
     context.close(mode: mode, promise: promise)
   }
 
@@ -321,7 +321,11 @@ final class QUICEndpoint: ChannelDuplexHandler {
 
   /// Sends what was written, unless a batch is being read, which ends with that.
   func flush() {
-    guard isFlushNeeded, !isReading else { return }
+    if !isReading { flushNow() }
+  }
+
+  private func flushNow() {
+    guard isFlushNeeded else { return }
     isFlushNeeded = false
     context?.flush()
     countDatagrams()
