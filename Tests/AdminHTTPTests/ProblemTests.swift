@@ -1,26 +1,42 @@
+import Foundation
 import Testing
 
 @testable import MagicalaneAdminHTTP
 
-@Test func `a problem shows type, title, status and what is given of the rest`() {
+private func json(_ problem: Problem) throws -> NSDictionary? {
+  try JSONSerialization.jsonObject(with: Data(problem.json)) as? NSDictionary
+}
+
+@Test func `a problem shows type, title, status and what is given of the rest`() throws {
   let problem = Problem(404, detail: "no session 7", instance: "/v1/sessions/7")
   #expect(
-    String(decoding: problem.json, as: UTF8.self)
-      == #"{"detail":"no session 7","instance":"/v1/sessions/7","status":404,"title":"Not Found","type":"about:blank"}"#
+    try json(problem) == [
+      "detail": "no session 7", "instance": "/v1/sessions/7", "status": 404, "title": "Not Found",
+      "type": "urn:magicalane:problem:not-found",
+    ]
   )
 }
 
-@Test func `a problem points at each fault`() {
-  let fault = Problem.Fault(
+@Test func `a problem points at each fault, in the body where it lies there, and in the whole config`() throws
+{
+  let inside = Problem.Fault(
     detail: "no such file",
-    pointer: JSONPointer(["frontends", "0", "tls", "certificate"]),
-    extra: ["step": "validate"]
+    pointer: JSONPointer(["tls", "certificate"]),
+    configPointer: JSONPointer(["frontends", "0", "tls", "certificate"]),
+    line: 2,
+    column: 7
   )
-  let problem = Problem(422, type: "/problems/config", title: "Invalid config", errors: [fault])
-  let text =
-    ##"{"errors":[{"detail":"no such file","pointer":"#/frontends/0/tls/certificate","##
-    + ##""step":"validate"}],"status":422,"title":"Invalid config","type":"/problems/config"}"##
-  #expect(String(decoding: problem.json, as: UTF8.self) == text)
+  let outside = Problem.Fault(detail: "taken", configPointer: JSONPointer(["frontends", "1"]))
+  let problem = Problem(422, kind: "invalid-config", title: "Invalid config", errors: [inside, outside])
+  #expect(
+    try json(problem)?["errors"] as? NSArray == [
+      [
+        "detail": "no such file", "pointer": "#/tls/certificate",
+        "config_pointer": "#/frontends/0/tls/certificate", "line": 2, "column": 7,
+      ],
+      ["detail": "taken", "config_pointer": "#/frontends/1"],
+    ]
+  )
 }
 
 @Test func `a problem becomes a response with its media type and header fields`() {

@@ -6,6 +6,7 @@ extension Problem {
     Problem(
       422,
       kind: "invalid-config",
+      title: "The request says something that cannot be",
       detail: message,
       errors: [Fault(detail: message, pointer: JSONPointer(path))]
     )
@@ -23,13 +24,13 @@ extension Problem {
     case .notFound:
       self.init(404, detail: "\(error)")
     case .builtIn:
-      self.init(409, kind: "built-in", detail: "\(error); a PUT changes it")
+      self.init(409, kind: "built-in", title: "Part of the program", detail: "\(error); a PUT changes it")
     case .nothingToRollBack:
-      self.init(409, kind: "nothing-to-roll-back", detail: "\(error)")
+      self.init(409, kind: "nothing-to-roll-back", title: "Nothing to roll back", detail: "\(error)")
     case .cannotPersist:
-      self.init(409, kind: "cannot-persist", detail: "\(error)")
+      self.init(409, kind: "cannot-persist", title: "The config file cannot be written", detail: "\(error)")
     case .draining:
-      self.init(503, kind: "draining", detail: "\(error)")
+      self.init(503, kind: "draining", title: "Shutting down", detail: "\(error)")
     }
   }
 
@@ -44,6 +45,7 @@ extension Problem {
     self.init(
       status,
       kind: "invalid-config",
+      title: step == .bind ? "The config cannot be put to work" : "The config is not valid",
       detail: (faults.first?.message ?? "") + more,
       errors: faults.map(Fault.init)
     )

@@ -36,6 +36,7 @@ public struct QUICTransport: TunnelTransport {
   /// - Throws: `PluginError` that names the key, and the file, at fault.
   public init(options: Options, context: TransportContext) throws {
     credentials = context.credentials
+    health = context.health
     loops = context.loops.makeIterator().map { ObjectIdentifier($0) }
     var settings = QUICSettings()
     settings.windows = QUICWindows(buffer: context.buffer)

@@ -10,10 +10,12 @@ public struct TLSListener: TransportListener, SocketListener {
 
   let sockets: ListeningSockets
   private let credentials: TLSServerCredentials
+  private let metrics: TLSMetrics
 
   /// - Throws: `PluginError` that names the key, and the file, at fault.
   public init(options: Options, context: ListenContext) throws {
     sockets = try ListeningSockets(context)
+    metrics = TLSMetrics(frontend: context.name)
     credentials = try TLSServerCredentials(options: options.tls, directory: context.directory)
   }
 
@@ -36,14 +38,14 @@ public struct TLSListener: TransportListener, SocketListener {
   }
 
   private func shakingHands(_ accept: @escaping ListeningSockets.Accept) -> ListeningSockets.Accept {
-    let credentials = credentials
+    let (credentials, metrics) = (credentials, metrics)
     return { channel in
       do {
         let session = try TLSSession(
           .server(credentials),
           applicationProtocol: TLSTransport.applicationProtocol
         )
-        try channel.pipeline.syncOperations.addHandler(GnuTLSHandler(session))
+        try channel.pipeline.syncOperations.addHandler(GnuTLSHandler(session, metrics: metrics))
       } catch {
         return channel.eventLoop.makeFailedFuture(error)
       }

@@ -231,7 +231,8 @@ import Testing
   @Test(
     "aliases as values are taken, and so is whatever looks like such a key in a file without aliases",
     arguments: [
-      "a: &a {x: 1}\nb: *a\nserver: \"${HOST}:443\"", "a: &a [1]\nb: [*a, *a]\nlisten: tcp://[::1]:80\nadmin: {listen: \"[::1]:80\"}",
+      "a: &a {x: 1}\nb: *a\nserver: \"${HOST}:443\"",
+      "a: &a [1]\nb: [*a, *a]\nlisten: tcp://[::1]:80\nadmin: {listen: \"[::1]:80\"}",
       "? a\n: 1", "password: what ? is * this & that",
     ]
   )
