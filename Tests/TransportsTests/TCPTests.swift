@@ -253,6 +253,49 @@ struct LoopbackTests {
     try await channel.close().get()
   }
 
+  @Test("a listener takes another's sockets over, TLS those of TCP too, and leaves it its streams")
+  func takingOver() async throws {
+    let directory = try TemporaryDirectory()
+    _ = try SelfSignedCertificate.make(hosts: ["127.0.0.1"]).write(to: directory.path)
+    let plain = try TCPListener(options: NoOptions(), context: listenContext("tcp", "127.0.0.1:0"))
+    let address = try await plain.bind(accept: LoopbackTests.echo)
+    let transport = try TCPTransport(options: .init(), context: transportContext())
+    let before = try await transport.connect(request(address), on: LoopbackTests.loops.next()).get()
+
+    let secure = try TLSListener(
+      options: .init(tls: TLSServerOptions(certificate: "cert.pem", key: "key.pem")),
+      context: listenContext("tls", "127.0.0.1:0", directory: directory.path)
+    )
+    let taken = await secure.takeOver(from: plain, accept: LoopbackTests.echo)
+    #expect(taken?.description == "tls://\(address.location)")
+    await plain.stopAccepting()
+
+    let bytes = ByteBuffer(string: "over TCP or TLS")
+    let tls = try TLSTransport(
+      options: .init(
+        server: #require(Target(address.location)),
+        tls: TLSClientOptions(insecure: true)
+      ),
+      context: transportContext()
+    )
+    let after = try await tls.openStream(deadline: deadline, on: LoopbackTests.loops.next()).get()
+    #expect(try await exchange(bytes, over: after) == bytes)
+    await secure.close()
+    #expect(try await exchange(bytes, over: before) == bytes)
+    await plain.close()
+  }
+
+  @Test("a listener that has no sockets for the same address, or none any more, gives none")
+  func nothingToTakeOver() async throws {
+    let first = try TCPListener(options: NoOptions(), context: listenContext("tcp", "127.0.0.1:0"))
+    _ = try await first.bind(accept: LoopbackTests.echo)
+    let elsewhere = try TCPListener(options: NoOptions(), context: listenContext("tcp", "[::1]:0"))
+    #expect(await elsewhere.takeOver(from: first, accept: LoopbackTests.echo) == nil)
+    await first.stopAccepting()
+    let second = try TCPListener(options: NoOptions(), context: listenContext("tcp", "127.0.0.1:0"))
+    #expect(await second.takeOver(from: first, accept: LoopbackTests.echo) == nil)
+  }
+
   @Test("an address that cannot be bound is named with the reason")
   func bindErrors() async throws {
     let first = try TCPListener(options: NoOptions(), context: listenContext("tcp", "127.0.0.1:0"))
