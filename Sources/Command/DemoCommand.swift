@@ -33,6 +33,9 @@ struct DemoCommand: AsyncParsableCommand {
       curl -x socks5h://127.0.0.1:1080 https://example.com/
       curl -x http://127.0.0.1:8080 -p http://example.com/
       curl -x http://127.0.0.1:8080 https://example.com/
+      magicalane status
+      magicalane sessions --watch
+      curl http://127.0.0.1:9090/v1/config
 
     Ctrl-C ends it.
     """

@@ -52,7 +52,8 @@ public struct OpenError: Error, Sendable {
   public init(_ error: any Error) {
     switch error {
     case let error as OpenError: self = error
-    case let error as IOError: self.init(Kind(errno: error.errnoCode), "\(error)", cause: error)
+    case let error as IOError:
+      self.init(Kind(errno: error.errnoCode), String(cString: strerror(error.errnoCode)), cause: error)
     case ChannelError.connectTimeout: self.init(.timedOut, "no answer in time", cause: error)
     default: self.init(.failed, "\(error)", cause: error)
     }
