@@ -14,6 +14,9 @@ enum MetricFamilies {
     return name.hasSuffix("_bytes") ? anySize : anyNumber
   }
 
+  /// Every family of this program but those of the process.
+  static var known: [String] { Array(helpTexts.keys) }
+
   /// Families that the exporter itself fills; nobody else gets their names.
   static let reserved: Set<String> = Set(
     ProcessMetrics.Family.allCases.map(\.name) + [buildInfo, droppedSeries]
@@ -86,7 +89,6 @@ enum MetricFamilies {
     "magicalane_quic_rtt_seconds":
       "Smoothed round trip times of connections to a listener, about one sample a second of each.",
 
-    "magicalane_admin_requests_total": "Requests to the admin API, by method and status.",
-    "magicalane_admin_request_duration_seconds": "From an admin request's head to the end of the answer.",
+    "magicalane_admin_requests_total": "Requests to the admin API, by path pattern, method and status.",
   ]
 }
