@@ -9,7 +9,7 @@ import Testing
 
 @Suite(.timeLimit(.minutes(2))) struct QUICLoopbackTests {
   private func open(_ transport: QUICTransport, _ loopback: QUICLoopback) async throws -> any Channel {
-    try await transport.openStream(deadline: .now() + .seconds(10), on: loopback.group.next()).get()
+    try await transport.openStream(deadline: .now() + .seconds(60), on: loopback.group.next()).get()
   }
 
   @Test(
@@ -126,7 +126,7 @@ import Testing
     let transport = try loopback.transport(to: address)
     let loop = loopback.group.next()
     let received = NIOLockedValueBox(0)
-    let channel = try await transport.openStream(deadline: .now() + .seconds(10), on: loop).get()
+    let channel = try await transport.openStream(deadline: .now() + .seconds(60), on: loop).get()
     try await loop.submit {
       try channel.pipeline.syncOperations.addHandler(Counting(received))
     }.get()

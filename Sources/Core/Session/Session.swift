@@ -92,7 +92,9 @@ final class Session {
   /// Breaks the session off; its peers see an error.
   func abort(reason: String) {
     switch state {
-    case .handshake, .opening: client.abort(reason: reason)
+    case .handshake, .opening:
+      ended(.aborted(reason: reason))
+      client.abort(reason: reason)
     case .joined(let duplex): duplex.abort(reason: reason)
     case .ended: ()
     }
@@ -100,7 +102,7 @@ final class Session {
 
   /// Breaks the session off where no request has come yet.
   func abortUnlessRequested(reason: String) {
-    if case .handshake = state { client.abort(reason: reason) }
+    if case .handshake = state { abort(reason: reason) }
   }
 
   /// The session is over; what is said after the first time does not count.

@@ -6,6 +6,8 @@ enum SessionEnd: Sendable {
   case handshakeTimedOut
   /// The frontend refused: no request that it understands, or nobody who may come in.
   case refused(reason: String)
+  /// This end broke it off before its streams were joined.
+  case aborted(reason: String)
   /// No stream to the target could be opened.
   case failed(OpenError)
   /// The streams were joined, and this is how that ended.
@@ -16,7 +18,7 @@ extension SessionEnd: CustomStringConvertible {
   /// One line for the log.
   var description: String {
     switch self {
-    case .left(let reason), .refused(let reason): reason
+    case .left(let reason), .refused(let reason), .aborted(let reason): reason
     case .handshakeTimedOut: "the handshake took too long"
     case .failed(let error): "\(error.kind): \(error.message)"
     case .joined(let outcome): outcome.reason
@@ -29,6 +31,7 @@ extension SessionEnd: CustomStringConvertible {
     case .left: .clientLeft
     case .handshakeTimedOut: .handshakeTimeout
     case .refused: .badRequest
+    case .aborted: .aborted
     case .failed(let error): .refused(error.kind)
     case .joined(let outcome): SessionOutcome(outcome)
     }
@@ -37,7 +40,8 @@ extension SessionEnd: CustomStringConvertible {
   /// What a status shows as the last error; nil for ends that everybody expects.
   var failure: String? {
     switch self {
-    case .left, .handshakeTimedOut, .refused, .joined(.finished), .joined(.idle), .joined(.aborted): nil
+    case .left, .handshakeTimedOut, .refused, .aborted, .joined(.finished), .joined(.idle), .joined(.aborted):
+      nil
     case .failed, .joined(.failed): description
     }
   }
