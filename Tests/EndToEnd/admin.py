@@ -205,8 +205,10 @@ class Events:
                 if line:
                     name, _, value = line.partition(": ")
                     fields[name] = value
-                elif fields:
-                    self.queue.put((fields.get("id"), fields["event"], json.loads(fields["data"])))
+                else:
+                    # The stream begins with a `retry:` that is no event.
+                    if "event" in fields:
+                        self.queue.put((fields.get("id"), fields["event"], json.loads(fields["data"])))
                     fields = {}
         self.queue.put(None)
 

@@ -398,8 +398,8 @@ def test_metrics_count_what_a_script_did(api, running, open_session, targets, ke
         status = api.status_of(f"/v1/frontends/{name}")
         assert rise("magicalane_sessions_started_total", frontend=name) == status["sessions_total"]
         assert total(after, "magicalane_sessions_active", frontend=name) == status["sessions"]
-        assert rise("magicalane_session_bytes_total", frontend=name, direction="up") == status["bytes_up"]
-        assert rise("magicalane_session_bytes_total", frontend=name, direction="down") == status["bytes_down"]
+        assert rise("magicalane_bytes_total", frontend=name, direction="up") == status["bytes_up"]
+        assert rise("magicalane_bytes_total", frontend=name, direction="down") == status["bytes_down"]
     assert api.status_of("/v1/frontends/front") | {"last_error": 0, "listen": 0} == {
         "state": "listening",
         "listen": 0,
@@ -415,7 +415,7 @@ def test_metrics_count_what_a_script_did(api, running, open_session, targets, ke
     assert api.status_of("/v1/frontends/web")["sessions"] == 3
     assert api.status_of("/v1/frontends/web")["sessions_total"] == 4
     assert rise("magicalane_sessions_finished_total", frontend="front") == 6
-    assert rise("magicalane_session_open_seconds_count", frontend="front") == 4
+    assert rise("magicalane_open_duration_seconds_count", frontend="front") == 4
     for stream in live:
         stream.close()
     eventually(lambda: total(api.metrics(), "magicalane_sessions_active") == 0, "the gauge goes back to 0")
