@@ -8,7 +8,9 @@ SOURCES := $(wildcard Sources Tests Examples)
 EXAMPLES := $(patsubst %/Package.swift,%,$(wildcard Examples/Package.swift Examples/*/Package.swift))
 
 BUILD_PACKAGES := libngtcp2-dev libngtcp2-crypto-gnutls-dev libgnutls28-dev libmicrohttpd-dev pkg-config
-TEST_PACKAGES := curl openssl gnutls-bin iproute2 util-linux python3 python3-venv
+TEST_PACKAGES := curl openssl gnutls-bin iproute2 util-linux slowhttptest python3 python3-venv
+# Unpacked into .venv and not installed: as a package, prometheus would start a server.
+UNPACKED_PACKAGES := prometheus
 
 # Without root the end-to-end tests run in a network of their own, in which they may make others.
 ISOLATED := $(if $(filter-out 0,$(shell id -u)),unshare --map-root-user --net bash -c 'ip link set lo up && exec "$$0" "$$@"')
@@ -56,4 +58,5 @@ test-packages:
 .venv/ready: Tests/EndToEnd/requirements.txt | test-packages
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	scripts/unpack-packages .venv/debian $(UNPACKED_PACKAGES)
 	touch $@

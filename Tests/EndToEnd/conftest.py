@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 from certificates import Certificates
-from program import BINARY, Programs
+from program import BINARY, REPOSITORY, Programs
 from targets import Targets
+
+PROMTOOL = REPOSITORY / ".venv/debian/usr/bin/promtool"
 
 
 def pytest_sessionstart(session):
@@ -14,6 +16,8 @@ def pytest_sessionstart(session):
     missing = [tool for tool in ("curl", "openssl", "gnutls-cli", "ip") if not shutil.which(tool)]
     if missing:
         pytest.exit(f"needed and not here: {' '.join(missing)}; `make test` installs them", 1)
+    if not (shutil.which("promtool") or PROMTOOL.exists()):
+        pytest.exit(f"no promtool in the PATH nor at {PROMTOOL}; `make test` unpacks it", 1)
     if not BINARY.exists():
         pytest.exit(f"no program at {BINARY}; `make build` makes it", 1)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
