@@ -44,7 +44,7 @@ def media(value, place=""):
             yield from media(inner, f"{place}/{name}")
 
 
-@pytest.mark.parametrize(("schema", "example"), media(CONTRACT.document))
+@pytest.mark.parametrize(("schema", "example"), list(media(CONTRACT.document)))
 def test_each_example_fits_its_schema(schema, example):
     CONTRACT.check_value(schema, example)
 

@@ -227,7 +227,7 @@ HEAD = "Host: 127.0.0.1\r\n"
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         f"GET /v1/status HTTP/9.9\r\n{HEAD}\r\n",
     ],
-    ids=range,
+    ids=lambda text: ascii(text[:60]),
 )
 def test_a_malformed_request_is_refused_and_the_connection_closed(api, request_text):
     with api.connect() as stream:

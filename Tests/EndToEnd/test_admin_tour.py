@@ -1,7 +1,7 @@
 """Runs docs/admin-api.md: its config, its commands in their order, and what they are said to answer.
 
-In a block ```` ```console ````, a line that starts with `$ ` is a command for bash; the lines that end in `\\` go on in
-the next. What follows are lines of its output, in their order: `…` stands for any text within a line, and a line that
+In a block ```` ```console ````, a line that starts with `$ ` is a command for bash; a line that ends in `\\` goes on in
+the next, and a here-document until its END. What follows are lines of its output, in their order: `…` stands for any text within a line, and a line that
 is `…` alone for any lines. The first block ```` ```yaml ```` is the config.
 """
 
@@ -26,7 +26,7 @@ def commands():
         for line in lines:
             if line.startswith("$ "):
                 command = line[2:]
-                while command.endswith("\\"):
+                while command.endswith("\\") or "<<'END'" in command and not command.endswith("\nEND"):
                     command += "\n" + next(lines)
                 found.append((command, []))
             else:
