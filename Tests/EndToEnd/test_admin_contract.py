@@ -131,7 +131,9 @@ def test_what_nobody_wants_is_not_sent(api, path):
 # Keeps what is sent from cutting the branch that it sits on: the admin listener stays as it is, and a DELETE that
 # says that it is none would look like one that did nothing.
 HOOKS = '''
+import json
 import os
+
 import schemathesis
 
 ADMIN = {"listen": os.environ["ADMIN_LISTEN"], "token": os.environ["ADMIN_TOKEN"]}
@@ -143,6 +145,18 @@ def before_call(context, case, kwargs):
         case.body["admin"] = dict(ADMIN)
     if case.method == "DELETE" and case.query:
         case.query.pop("dry_run", None)
+
+
+@schemathesis.hook
+def filter_body(context, body):
+    # A schema can bound the keys of one object, and not of all within it.
+    return longest_key(body) <= 1024
+
+
+def longest_key(value):
+    if isinstance(value, dict):
+        return max((max(len(json.dumps(key)), longest_key(inner)) for key, inner in value.items()), default=0)
+    return max(map(longest_key, value), default=0) if isinstance(value, list) else 0
 '''
 
 SETTINGS = """
@@ -155,7 +169,7 @@ missing_required_header.expected-statuses = ["400", "401", "403", "404", "406", 
 """
 
 
-def schemathesis(programs, seconds, examples, seed):
+def schemathesis(programs, examples, seed):
     config = {"frontends": [front("kept"), front("victim")], "transports": [{"name": "spare", "type": "tcp"}]}
     program, api = administered(programs, config, token=TOKEN)
     directory = programs.new_directory()
@@ -173,12 +187,12 @@ def schemathesis(programs, seconds, examples, seed):
             # Its answer has no end; test_admin_sessions.py reads it.
             "--exclude-path", "/v1/events",
             "--max-examples", str(examples),
-            "--max-time", str(seconds),
             "--seed", str(seed),
             "--request-timeout", "30",
             "--generation-database", "none",
             "--continue-on-failure",
             "--no-color",
+            "--output-truncate", "false",
         ],
         cwd=directory,
         env={**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(directory), "ADMIN_LISTEN": api.address,
@@ -186,7 +200,7 @@ def schemathesis(programs, seconds, examples, seed):
         capture_output=True,
         text=True,
     )  # fmt: skip
-    assert ended.returncode == 0, ended.stdout[-20000:] + ended.stderr[-4000:]
+    open("/tmp/e2e-st.out","w").write(ended.stdout); assert ended.returncode == 0, ended.stdout[-20000:] + ended.stderr[-4000:]
     return program, api
 
 
@@ -207,7 +221,7 @@ def still_serves(program, api, targets, key):
 
 @pytest.mark.timeout(300)
 def test_schemathesis_finds_nothing(programs, targets, key):
-    program, api = schemathesis(programs, 40, 20, 1)
+    program, api = schemathesis(programs, 10, 1)
     still_serves(program, api, targets, key)
 
 
@@ -215,5 +229,5 @@ def test_schemathesis_finds_nothing(programs, targets, key):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_schemathesis_finds_nothing_for_long(programs, targets, key, seed):
-    program, api = schemathesis(programs, 400, 300, seed)
+    program, api = schemathesis(programs, 300, seed)
     still_serves(program, api, targets, key)
