@@ -144,8 +144,11 @@ extension AdminAPI {
     case (.tags(let tags)?, nil):
       // Only strong tags count (RFC 9110 §13.1.1).
       return .matches(Set(tags.filter { !$0.isWeak }.map { $0.value.without(suffix: Self.yamlTagSuffix) }))
+    case (_?, .any?):
+      // What is there and is not there at once (RFC 9110 §13.2.2).
+      throw Problem(ConfigChangeError.preconditionFailed)
     default:
-      throw Problem(400, detail: "a change takes If-Match, or 'If-None-Match: *', and not both")
+      throw Problem(400, detail: "a change takes If-Match or 'If-None-Match: *', and no tags in the latter")
     }
   }
 }
