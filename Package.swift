@@ -21,9 +21,11 @@ let package = Package(
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
   targets: [
+    .target(name: "CSplice", path: "Sources/CSplice"),
     .target(
       name: "MagicalaneCore",
       dependencies: [
+        "CSplice",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "DequeModule", package: "swift-collections"),

@@ -12,8 +12,8 @@ import NIOCore
 ///
 /// Nothing is copied and nothing waits here: a batch that was read is written to the other stream at once,
 /// and the next one is asked for only while that stream is writable. What waits, waits in the other stream's
-/// own buffer, below its high-water mark. This is also the point where a copy in the kernel can take over:
-/// between two batches the duplex holds no byte.
+/// own buffer, below its high-water mark. Between two batches the duplex holds no byte, and that is where the
+/// kernel can take over the copying (`Duplex+Splice.swift`).
 ///
 /// Not thread-safe: everything happens on the streams' event loop.
 final class Duplex {
@@ -50,10 +50,11 @@ final class Duplex {
     var down = ByteCounter()
   }
 
-  private let client: DuplexEnd
-  private let target: DuplexEnd
-  private let counters: Counters
-  private let metrics: SessionMetrics?
+  let client: DuplexEnd
+  let target: DuplexEnd
+  let counters: Counters
+  let metrics: SessionMetrics?
+  var splicing: Splicing
   private let idleTimeout: TimeAmount
   private var onEnd: ((Outcome) -> Void)?
   private var idleTimer: Scheduled<Void>?
@@ -61,13 +62,14 @@ final class Duplex {
   private var bytesAtLastTick: UInt64 = 0
 
   /// What waits in the two streams to be sent.
-  var waiting: WaitingBytes { WaitingBytes(up: target.waiting, down: client.waiting) }
+  var waiting: WaitingBytes { splice?.waiting ?? WaitingBytes(up: target.waiting, down: client.waiting) }
 
   private init(
     client: DuplexEnd,
     target: DuplexEnd,
     counters: Counters,
     metrics: SessionMetrics?,
+    splicing: Splicing,
     idleTimeout: TimeAmount,
     onEnd: @escaping (Outcome) -> Void
   ) {
@@ -75,6 +77,7 @@ final class Duplex {
     self.target = target
     self.counters = counters
     self.metrics = metrics
+    self.splicing = splicing
     self.idleTimeout = idleTimeout
     self.onEnd = onEnd
   }
@@ -82,13 +85,16 @@ final class Duplex {
   /// Joins the two streams; from here on the duplex closes them.
   ///
   /// Call it on the event loop of both.
-  /// - Parameter onEnd: called once, on the loop, when both streams are done with.
+  /// - Parameters:
+  ///   - splice: how the kernel takes the copying over; nil where it may not.
+  ///   - onEnd: called once, on the loop, when both streams are done with.
   static func join(
     client: any Channel,
     target: any Channel,
     idleTimeout: TimeAmount,
     counters: Counters = Counters(),
     metrics: SessionMetrics? = nil,
+    splice: SplicePlan? = nil,
     onEnd: @escaping (Outcome) -> Void
   ) throws -> Duplex {
     client.eventLoop.assertInEventLoop()
@@ -100,6 +106,7 @@ final class Duplex {
       target: targetEnd,
       counters: counters,
       metrics: metrics,
+      splicing: splice.map { .wanted($0) } ?? .never,
       idleTimeout: idleTimeout,
       onEnd: onEnd
     )
@@ -140,16 +147,18 @@ final class Duplex {
     case .up: metrics?.bytes(up: count)
     case .down: metrics?.bytes(down: count)
     }
+    if case .wanted(let plan) = splicing { considerSplice(plan) }
   }
 
   func failed(_ direction: Direction, _ error: any Error) {
     end(.failed(direction, error))
   }
 
-  private func end(_ outcome: Outcome) {
+  func end(_ outcome: Outcome) {
     guard let onEnd else { return }
     self.onEnd = nil
     idleTimer?.cancel()
+    endSplice(outcome)
     for end in [client, target] {
       if case .finished = outcome { end.close() } else { end.abort(reason: outcome.reason) }
       end.detach()

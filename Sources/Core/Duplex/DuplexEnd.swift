@@ -16,7 +16,7 @@ final class DuplexEnd: ChannelInboundHandler {
   // The duplex and its ends hold each other until the duplex ends; `detach` parts them.
   private var duplex: Duplex?
   private var partner: DuplexEnd?
-  private var context: ChannelHandlerContext?
+  private(set) var context: ChannelHandlerContext?
   private var wroteSinceFlush = false
   /// Bytes of the batch that is being read.
   private var batch = 0
@@ -85,15 +85,19 @@ extension DuplexEnd {
   }
 
   private func countBatch() {
-    guard batch > 0 else { return }
-    bytesRead.add(batch)
-    duplex?.moved(batch, direction)
+    let count = batch
+    guard count > 0 else { return }
+    // First, for what the duplex does next may lead back here.
     batch = 0
+    bytesRead.add(count)
+    duplex?.moved(count, direction)
   }
 
   /// Asks for one more batch, unless the partner has enough waiting already.
   func readIfWanted() {
-    guard flow == .open, !isReading, let context, let partner, partner.isWritable else { return }
+    guard flow == .open, !isReading, let context, let partner, partner.isWritable,
+      duplex?.holdsReads == false
+    else { return }
     isReading = true
     context.read()
   }

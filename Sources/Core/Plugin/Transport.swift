@@ -28,6 +28,10 @@ public protocol Transport: Sendable {
   /// The name in the config: the value of `type:` and the scheme of `listen:`.
   static var type: String { get }
 
+  /// Whether its streams are NIO's TCP sockets with no handler of the transport in their pipelines, so that the
+  /// kernel may move their bytes past the program. Default: false.
+  var yieldsPlainSockets: Bool { get }
+
   /// Checks the options and reads the files they name; opens nothing.
   init(options: Options, context: TransportContext) throws
 
@@ -41,6 +45,9 @@ public protocol Transport: Sendable {
 }
 
 extension Transport {
+  /// Says no.
+  public var yieldsPlainSockets: Bool { false }
+
   /// Keeps nothing open, so ends nothing.
   public func shutdown() async {}
 }
@@ -125,6 +132,9 @@ public protocol TransportListener: Sendable {
   /// What the frontend's config entry may hold for this transport, such as `tls:`.
   associatedtype Options: Decodable & Sendable = NoOptions
 
+  /// As `Transport.yieldsPlainSockets`, of the streams that it accepts. Default: false.
+  var yieldsPlainSockets: Bool { get }
+
   /// Checks the options and reads the files they name; opens nothing.
   init(options: Options, context: ListenContext) throws
 
@@ -150,6 +160,9 @@ public protocol TransportListener: Sendable {
 }
 
 extension TransportListener {
+  /// Says no.
+  public var yieldsPlainSockets: Bool { false }
+
   /// Takes nothing over.
   public func takeOver(
     from other: any TransportListener,

@@ -170,7 +170,15 @@ extension Runtime {
       let frontend = try settings.makeFrontend(frontendContext)
       let listener = try settings.makeListener(listenContext)
       let id = nextID()
-      let route = makeRoute(settings, frontend, id, transport, configuration, after: frontends[settings.name])
+      let route = makeRoute(
+        settings,
+        frontend,
+        listener,
+        id,
+        transport,
+        configuration,
+        after: frontends[settings.name]
+      )
       return BuiltFrontend(
         id: id,
         settings: settings,
@@ -186,6 +194,7 @@ extension Runtime {
   private func makeRoute(
     _ settings: FrontendSettings,
     _ frontend: any Frontend,
+    _ listener: any TransportListener,
     _ id: PartID,
     _ transport: RunningTransport,
     _ configuration: Configuration,
@@ -199,6 +208,8 @@ extension Runtime {
       transportName: transport.settings.name,
       transportID: transport.id,
       allowsLocalTargets: settings.allowsLocalTargets,
+      splicePipe: listener.yieldsPlainSockets && transport.transport.yieldsPlainSockets
+        ? SplicePipe.capacity(within: min(settings.buffer, transport.settings.buffer)) : nil,
       reserved: configuration.admin.reserved,
       connectTimeout: transport.settings.connectTimeout,
       handshakeTimeout: settings.handshakeTimeout,
@@ -298,6 +309,7 @@ extension Runtime {
       let route = makeRoute(
         running.settings,
         running.frontend,
+        running.listener,
         running.id,
         transport,
         configuration,

@@ -13,6 +13,9 @@ struct Route: Sendable {
   var transportName: String
   var transportID: PartID
   var allowsLocalTargets: Bool
+  /// The size of the pipes through which the kernel may move a session's bytes; nil where it may not, because
+  /// one of the two streams is no plain socket.
+  var splicePipe: Int?
   /// Listeners that requests from other hosts may not reach.
   var reserved: [SocketAddress]
   var connectTimeout: TimeAmount

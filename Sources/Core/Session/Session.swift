@@ -76,7 +76,10 @@ final class Session {
         target: opened,
         idleTimeout: route.idleTimeout,
         counters: counters,
-        metrics: route.metrics
+        metrics: route.metrics,
+        splice: route.splicePipe.map { capacity in
+          SplicePlan(pipeCapacity: capacity) { [record] in record.spliced() }
+        }
       ) {
         self.ended(.joined($0))
       }

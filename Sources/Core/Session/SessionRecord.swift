@@ -21,6 +21,7 @@ final class SessionRecord: Sendable {
     var state = SessionInfo.State.handshake
     var target: Target?
     var user: String?
+    var copy = SessionInfo.CopyMode.buffer
   }
 
   init(id: Session.ID, frontend: String, transport: String, client: SocketAddress?, started: Date = .now) {
@@ -42,6 +43,11 @@ final class SessionRecord: Sendable {
     progress.withLockedValue { $0.state = .open }
   }
 
+  /// The kernel moves the bytes from now on.
+  func spliced() {
+    progress.withLockedValue { $0.copy = .splice }
+  }
+
   var info: SessionInfo {
     let progress = progress.withLockedValue { $0 }
     return SessionInfo(
@@ -54,7 +60,8 @@ final class SessionRecord: Sendable {
       target: progress.target,
       started: started,
       bytesUp: bytesUp.value,
-      bytesDown: bytesDown.value
+      bytesDown: bytesDown.value,
+      copy: progress.copy
     )
   }
 }
@@ -87,6 +94,8 @@ public struct SessionInfo: Sendable {
   public enum CopyMode: String, Sendable, CaseIterable, Codable {
     /// Through buffers of the program.
     case buffer
+    /// From socket to socket within the kernel.
+    case splice
   }
 
   /// Counts up from 1 while the program runs.
@@ -110,7 +119,7 @@ public struct SessionInfo: Sendable {
   /// From the target to the client.
   public var bytesDown: UInt64
   /// How bytes are moved.
-  public var copy: CopyMode { .buffer }
+  public var copy: CopyMode
 }
 
 /// What of a session was read from one stream and not yet taken by the other.

@@ -4,6 +4,8 @@ import NIOCore
 /// Accepts streams over plain TCP.
 public struct TCPListener: TransportListener, SocketListener {
   let sockets: ListeningSockets
+  /// Nothing of ours is in their pipelines.
+  public var yieldsPlainSockets: Bool { true }
 
   /// - Throws: `PluginError` where the address is no `host:port`.
   public init(options: NoOptions, context: ListenContext) throws {

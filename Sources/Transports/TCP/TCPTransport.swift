@@ -27,6 +27,9 @@ public struct TCPTransport: TunnelTransport {
   private let resolver: NameResolver
   private let socket: TCPSocket
 
+  /// A tunnel's handler leaves when its request is answered, so its streams are plain too.
+  public var yieldsPlainSockets: Bool { true }
+
   /// Never throws; opens nothing.
   public init(options: Options, context: TransportContext) throws {
     server = options.server
