@@ -545,6 +545,7 @@ def test_an_entry_comes_and_goes(api, targets, key):
     assert api.put("/v1/frontends/web", front("web")).status == 428
     assert api.put("/v1/frontends/web", front("web"), If_None_Match="*").status == 412
     assert api.put("/v1/frontends/web", front("web"), tag='"other"').status == 412
+    assert api.put("/v1/frontends/web", front("web"), tag=shown.tag, If_None_Match="*").status == 412
     answer = api.put("/v1/frontends/web", {**front(), "name": "web", "status": {"state": "lies"}}, tag=shown.tag)
     assert answer.status == 200 and answer.json["changes"]["frontends"]["changed"] == ["web"], answer
     assert "status" not in api.config()[0]["frontends"][1]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from admin import administered, front
-from clients import SOCKS5, open_through, read_exactly
+from clients import SOCKS5, many, open_through, read_exactly
 from contract import CONTRACT
 from openapi_spec_validator import validate
 
@@ -169,7 +169,7 @@ missing_required_header.expected-statuses = ["400", "401", "403", "404", "406", 
 """
 
 
-def schemathesis(programs, examples, seed):
+def schemathesis(programs, targets, examples, seed):
     config = {"frontends": [front("kept"), front("victim")], "transports": [{"name": "spare", "type": "tcp"}]}
     program, api = administered(programs, config, token=TOKEN)
     directory = programs.new_directory()
@@ -178,29 +178,32 @@ def schemathesis(programs, examples, seed):
     # This program has a token, so it must be asked for.
     document = {**yaml.safe_load(api.get("/openapi.yaml").body), "security": [{"bearer": []}]}
     (directory / "openapi.json").write_text(json.dumps(document))
-    ended = subprocess.run(
-        [
-            Path(sys.executable).with_name("schemathesis"), "run", "openapi.json",
-            "--url", f"http://{api.address}",
-            "--header", f"Authorization: Bearer {TOKEN}",
-            "--checks", "all",
-            # Its answer has no end; test_admin_sessions.py reads it.
-            "--exclude-path", "/v1/events",
-            "--max-examples", str(examples),
-            "--seed", str(seed),
-            "--request-timeout", "30",
-            "--generation-database", "none",
-            "--continue-on-failure",
-            "--no-color",
-            "--output-truncate", "false",
-        ],
-        cwd=directory,
-        env={**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(directory), "ADMIN_LISTEN": api.address,
-             "ADMIN_TOKEN": TOKEN},
-        capture_output=True,
-        text=True,
-    )  # fmt: skip
-    open("/tmp/e2e-st.out","w").write(ended.stdout); assert ended.returncode == 0, ended.stdout[-20000:] + ended.stderr[-4000:]
+    pair = program.address("kept").pair
+    # Sessions for it to look at, and to end.
+    with many(40, lambda _: open_through(SOCKS5, pair, targets.host, targets.port)):
+        ended = subprocess.run(
+            [
+                Path(sys.executable).with_name("schemathesis"), "run", "openapi.json",
+                "--url", f"http://{api.address}",
+                "--header", f"Authorization: Bearer {TOKEN}",
+                "--checks", "all",
+                # Its answer has no end; test_admin_sessions.py reads it.
+                "--exclude-path", "/v1/events",
+                "--max-examples", str(examples),
+                "--seed", str(seed),
+                "--request-timeout", "30",
+                "--generation-database", "none",
+                "--continue-on-failure",
+                "--no-color",
+                "--output-truncate", "false",
+            ],
+            cwd=directory,
+            env={**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(directory), "ADMIN_LISTEN": api.address,
+                 "ADMIN_TOKEN": TOKEN},
+            capture_output=True,
+            text=True,
+        )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout[-20000:] + ended.stderr[-4000:]
     return program, api
 
 
@@ -221,7 +224,7 @@ def still_serves(program, api, targets, key):
 
 @pytest.mark.timeout(300)
 def test_schemathesis_finds_nothing(programs, targets, key):
-    program, api = schemathesis(programs, 10, 1)
+    program, api = schemathesis(programs, targets, 20, 1)
     still_serves(program, api, targets, key)
 
 
@@ -229,5 +232,5 @@ def test_schemathesis_finds_nothing(programs, targets, key):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_schemathesis_finds_nothing_for_long(programs, targets, key, seed):
-    program, api = schemathesis(programs, 300, seed)
+    program, api = schemathesis(programs, targets, 300, seed)
     still_serves(program, api, targets, key)
