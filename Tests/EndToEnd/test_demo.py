@@ -4,11 +4,12 @@ import http.server
 import re
 import shlex
 import ssl
+import subprocess
 import threading
 
 import pytest
 from clients import SOCKS5, curl, download, open_through
-from program import Programs
+from program import BINARY, Programs
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +55,15 @@ def test_the_demo_listens_where_it_should(demo):
 
 def test_the_commands_that_the_demo_prints_work(demo, site, certificates):
     """With example.com replaced by a server of ours: tests leave no host."""
-    printed = [line.strip() for line in demo.output.splitlines() if line.strip().startswith("curl ")]
-    assert len(printed) >= 2
-    for line in printed:
+    commands = [line.strip() for line in demo.output.splitlines() if line.startswith("  ")]
+    outward = [line for line in commands if "example.com" in line]
+    assert len(outward) >= 2
+    for line in set(commands) - set(outward) - {"magicalane sessions --watch"}:
+        arguments = shlex.split(line)
+        assert arguments[0] in ["curl", "magicalane"]
+        program = str(BINARY) if arguments[0] == "magicalane" else "curl"
+        assert subprocess.run([program, *arguments[1:]], capture_output=True, timeout=20).returncode == 0
+    for line in outward:
         ours = re.sub(
             r"(https?)://example\.com", lambda match: f"{match[1]}://localhost:{site[match[1]]}", line
         )
