@@ -1,5 +1,6 @@
 """Who may speak to the admin API, what it tells nobody, and what it does with requests that are made to harm."""
 
+import contextlib
 import os
 import re
 import socket
@@ -222,7 +223,6 @@ HEAD = "Host: 127.0.0.1\r\n"
         f"GET /v1/status HTTP/1.1\r\n{HEAD}Long: {'x' * 100_000}\r\n\r\n",
         f"GET /{'x' * 100_000} HTTP/1.1\r\n{HEAD}\r\n",
         f"GET /v1/status%zz HTTP/1.1\r\n{HEAD}\r\n",
-        "\x00" * 100 + "\r\n\r\n",
         "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + "\x00" * 100,
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         f"GET /v1/status HTTP/9.9\r\n{HEAD}\r\n",
@@ -231,8 +231,10 @@ HEAD = "Host: 127.0.0.1\r\n"
 )
 def test_a_malformed_request_is_refused_and_the_connection_closed(api, request_text):
     with api.connect() as stream:
-        stream.sendall(request_text.encode("latin1"))
-        stream.shutdown(socket.SHUT_WR)
+        # It may answer, and close, before it has all.
+        with contextlib.suppress(OSError):
+            stream.sendall(request_text.encode("latin1"))
+            stream.shutdown(socket.SHUT_WR)
         answer = read_all(stream)
     assert status_of(answer) is None or 400 <= status_of(answer) <= 505, answer
     # libmicrohttpd 0.9.75 sends the head of its own refusals twice, so they cannot be counted.
@@ -263,6 +265,7 @@ def test_who_never_finishes_a_request_is_cut_off(api):
     """One byte a while, for as long as it takes: an idle time-out alone would wait for ever."""
     begun = {
         "nothing": b"",
+        "no request": b"\x00" * 100 + b"\r\n\r\n",
         "a head": f"GET /v1/status HTTP/1.1\r\n{HEAD}X: ".encode(),
         "a body": f"PUT /v1/config HTTP/1.1\r\n{HEAD}Content-Type: application/json\r\n"
         f"If-Match: *\r\nContent-Length: 100000\r\n\r\n".encode(),

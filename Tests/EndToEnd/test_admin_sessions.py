@@ -11,7 +11,7 @@ import subprocess
 import pytest
 from admin import Admin, administered, front
 from chain import exit_frontend, tunnel, users
-from clients import HTTP, SOCKS5, Refused, connect, many, open_through, read_exactly
+from clients import HTTP, SOCKS5, Refused, connect, many, open_through, read_exactly, reset
 from program import REPOSITORY, eventually, magicalane
 
 KiB = 1 << 10
@@ -101,6 +101,7 @@ def test_a_session_shows_its_user_and_its_state(api, running, open_session, targ
         silent.sendall(SOCKS5.request(targets.host, targets.black_hole_port))
         shown = session(api, frontend="front", state="opening")
         assert shown["target"] == f"{targets.host}:{targets.black_hole_port}"
+        reset(silent)
     eventually(lambda: len(api.sessions()) == 1, "the session is over")
 
 
@@ -119,7 +120,9 @@ def several(api, open_session, key):
     for index in range(5):
         open_session(f"{key}/{index}", 100 + index, (4 - index) * KiB, "web" if index % 2 else "front")
     return eventually(
-        lambda: (lambda all: all if sum(one["bytes_down"] for one in all) == 10 * KiB else None)(api.sessions()),
+        lambda: (
+            lambda all: all if sum(one["bytes_up"] + one["bytes_down"] for one in all) == 510 + 10 * KiB else None
+        )(api.sessions()),
         "all bytes are counted",
     )
 
@@ -272,16 +275,16 @@ def test_who_comes_too_late_is_told_how_much_was_missed(api, running, targets, k
         last = events.next()[0]
     before = api.status_of("/v1/frontends/front")["sessions_total"]
     for _ in range(5):
-        with many(600, lambda _: open_through(SOCKS5, program.address("front").pair, targets.host, targets.port)):
+        with many(450, lambda _: open_through(SOCKS5, program.address("front").pair, targets.host, targets.port)):
             pass
     eventually(lambda: api.sessions() == [], "all are over")
-    assert api.status_of("/v1/frontends/front")["sessions_total"] == before + 3000
+    assert api.status_of("/v1/frontends/front")["sessions_total"] == before + 2250
     with api.events(last=last) as events:
         _, name, data = events.next()
         assert name == "events.missed"
         # Each session opens and closes; the first one's end may have come before or after its event was read.
-        left = 6001 - data["count"]
-        assert 0 < left <= 6000, data
+        left = 4501 - data["count"]
+        assert 0 < left <= 4500, data
         seen = [events.next()[1] for _ in range(left)]
         assert set(seen) == {"session.opened", "session.closed"}
 
