@@ -228,6 +228,8 @@ extension Runtime {
 
 extension Runtime {
   /// Binds what was built; a listener whose address a replaced one holds takes it over from that one.
+  ///
+  /// Addresses that are new come first: they may be taken, and until all are ours nothing that runs is touched.
   private func bind(
     _ built: [BuiltFrontend],
     inPlaceOf replaced: [String: RunningFrontend]
@@ -235,7 +237,10 @@ extension Runtime {
     var bound: [RunningFrontend] = []
     var stopped: [RunningFrontend] = []
     var takenOver: [(old: RunningFrontend, by: any TransportListener)] = []
-    for frontend in built {
+    let mayInherit = { (frontend: BuiltFrontend) in
+      replaced.values.contains { $0.settings.mayLeaveItsPlace(to: frontend.settings) }
+    }
+    for frontend in built.filter({ !mayInherit($0) }) + built.filter(mayInherit) {
       let settings = frontend.settings
       let accept = accept(by: frontend.route)
       do {
@@ -269,7 +274,9 @@ extension Runtime {
         for (old, new) in takenOver {
           _ = await old.listener.takeOver(from: new, accept: self.accept(by: old.route))
         }
-        for running in bound { await running.listener.close() }
+        // What they accepted meanwhile runs to its end, as with any frontend that is replaced.
+        for running in bound { await running.listener.stopAccepting() }
+        retire(bound, [])
         for old in stopped { await restart(old) }
         throw RuntimeErrors([RuntimeError(.bind, settings.problem(for: error), cause: error)])
       }
