@@ -191,7 +191,7 @@ def test_sighup_changes_where_requests_go(programs, targets, key):
         proxy = program.address("front").pair
         tunnel = {"name": "tunnel", "type": "tcp", "server": f"127.0.0.1:{far.pair[1]}"}
         rewrite(program, {"frontends": [front(transport="tunnel")], "transports": [tunnel]})
-        eventually(lambda: "requests go to tunnel" in program.output, "the reload is said")
+        eventually(lambda: "requests go to tunnel" in program.log, "the reload is said")
         assert program.address("front").pair == proxy, "the same frontend keeps the port that it was given"
         with open_through(SOCKS5, proxy, targets.host, targets.port) as stream:
             assert stream.makefile("rb").read() == b"elsewhere"
