@@ -190,6 +190,22 @@ private final class Feed: ResponseStream {
     }
   }
 
+  @Test(arguments: [true, false])
+  func `a connection whose client has ended its side ends, after the answer or with it`(isLate: Bool)
+    async throws
+  {
+    try await withDaemon { socket in
+      for path in ["/", "/%zz"] {
+        let client = try TestClient(socket)
+        let request = "GET \(path) \(head)\r\n"
+        if isLate { _ = try client.exchange(request) } else { try client.send(request) }
+        client.endInput()
+        // It fails where the end does not come within the client's patience.
+        _ = try client.readToEnd()
+      }
+    }
+  }
+
   @Test func `an endless body in chunks is cut off`() async throws {
     try await withDaemon { socket in
       let client = try TestClient(socket)

@@ -52,6 +52,11 @@ final class TestClient {
     }
   }
 
+  /// Nothing more will be sent.
+  func endInput() {
+    shutdown(descriptor, Int32(SHUT_WR))
+  }
+
   /// Reads until the text so far satisfies a condition.
   func read(until isEnough: (String) -> Bool) throws -> String {
     var text = ""

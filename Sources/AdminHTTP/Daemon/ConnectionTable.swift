@@ -87,6 +87,9 @@ struct ConnectionTable {
     entries.filter { $0.value.phase == .request || $0.value.phase == .idle }.map(\.key)
   }
 
+  /// Connections between two requests.
+  var idle: [ID] { entries.filter { $0.value.phase == .idle && !$0.value.isShutDown }.map(\.key) }
+
   /// Connections whose time is up.
   func overdue(now: Instant) -> [ID] {
     entries.filter { !$0.value.isShutDown && isOverdue($0.value, now: now) }.map(\.key)

@@ -86,7 +86,7 @@ extension Exchange {
     case .abandon: return .NO
     case .respond(let response):
       willSend(response)
-      return queue(response, on: connection)
+      return queue(engine.hasEnded(connectionID) ? response.closing : response, on: connection)
     }
   }
 

@@ -238,8 +238,10 @@ final class DaemonEngine: @unchecked Sendable {  // the fields say what guards t
 
   private func sweep() {
     locked {
-      for id in connections.overdue(now: .now) { cut(id) }
-      for exchange in goneStreams() {
+      let streams = exchanges.values.filter(\.isStream)
+      for id in connections.overdue(now: .now) + gone(among: connections.idle) { cut(id) }
+      let goneStreams = gone(among: streams.map(\.connectionID))
+      for exchange in streams where goneStreams.contains(exchange.connectionID) {
         cut(exchange.connectionID)
         exchange.resume()
       }
@@ -257,19 +259,19 @@ final class DaemonEngine: @unchecked Sendable {  // the fields say what guards t
     logger.debug("admin client cut off", metadata: ["connection": "\(id)"])
   }
 
-  /// Streams whose client has ended its side. While a stream is quiet the library does not look at its
-  /// socket, so no one else would notice. Under the lock.
-  private func goneStreams() -> [Exchange] {
-    let streams = exchanges.values.filter(\.isStream)
-    var polls = streams.map { exchange in
-      pollfd(
-        fd: connections.socket(of: exchange.connectionID) ?? -1,
-        events: Int16(CMICROHTTPD_POLLRDHUP),
-        revents: 0
-      )
+  /// Whether the client has ended its side, so that no other request can follow.
+  func hasEnded(_ id: ConnectionTable.ID) -> Bool {
+    locked { !gone(among: [id]).isEmpty }
+  }
+
+  /// Those whose client has ended its side. While a stream is quiet the library does not look at its socket, and
+  /// an end that came together with a request it does not see again. Under the lock.
+  private func gone(among ids: [ConnectionTable.ID]) -> Set<ConnectionTable.ID> {
+    var polls = ids.map { id in
+      pollfd(fd: connections.socket(of: id) ?? -1, events: Int16(CMICROHTTPD_POLLRDHUP), revents: 0)
     }
-    guard poll(&polls, nfds_t(polls.count), 0) > 0 else { return [] }
-    return zip(streams, polls).filter { $1.revents != 0 }.map(\.0)
+    guard !polls.isEmpty, poll(&polls, nfds_t(polls.count), 0) > 0 else { return [] }
+    return Set(zip(ids, polls).filter { $1.revents != 0 }.map(\.0))
   }
 }
 
