@@ -3,8 +3,8 @@
 
     Benchmarks/admin_load.py [--clients 500] [--mode head body read] [--rounds 8] [--megabytes 2000]
 
-Each round downloads through a SOCKS5 frontend on loopback twice, once with slowhttptest at work and once without, in
-an order that alternates. Prints the ratio of each pair, and their median. Build the release before, install
+Each round downloads through a SOCKS5 frontend on loopback twice, once with slowhttptest at work and once without,
+in an order that alternates. Prints the ratio of each pair, and their median. Build the release before, install
 slowhttptest, and keep the machine quiet.
 """
 
@@ -31,7 +31,7 @@ MEGABYTE = 1_000_000
 MODES = {
     "head": ["-H", "-i", "1", "-u", "/v1/status"],
     "body": ["-B", "-i", "1", "-s", "100000", "-t", "PUT", "-f", "application/json", "-u", "/v1/log-level"],
-    "read": ["-X", "-w", "1", "-y", "8", "-n", "1", "-z", "1", "-k", "50", "-u", "/openapi.yaml"],
+    "read": ["-X", "-w", "10", "-y", "20", "-n", "5", "-z", "32", "-k", "3", "-u", "/openapi.yaml"],
 }
 
 
@@ -113,7 +113,7 @@ def main():
             ready()
             download(port, size)
             print(f"{options.clients} slow clients, {options.megabytes} MB for each download\n")
-            print("| clients send or read slowly | MB/s without | MB/s with | with / without, median | lowest | highest |")
+            print("| slow part | MB/s without | MB/s with | with / without, median | lowest | highest |")
             print("|---|--:|--:|--:|--:|--:|", flush=True)
             for mode in options.mode:
                 speeds = {True: [], False: []}

@@ -113,7 +113,14 @@ class Admin:
         return self.request("PUT", target, body, type, If_Match=tag, **headers)
 
     def patch(self, target, body, type=PATCH, tag=None, **headers):
-        return self.request("PATCH", target, body if isinstance(body, str) else json.dumps(body), type, If_Match=tag, **headers)
+        return self.request(
+            "PATCH",
+            target,
+            body if isinstance(body, str) else json.dumps(body),
+            type,
+            If_Match=tag,
+            **headers,
+        )
 
     def post(self, target, **headers):
         return self.request("POST", target, **headers)

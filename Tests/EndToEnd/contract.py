@@ -63,7 +63,9 @@ class Contract:
         """Holds a value against a schema, or the name of one."""
         if isinstance(schema, str):
             schema = {"$ref": f"#/components/schemas/{schema}"}
-        errors = [f"{error.json_path}: {error.message}" for error in self.validator(schema).iter_errors(value)]
+        errors = [
+            f"{error.json_path}: {error.message}" for error in self.validator(schema).iter_errors(value)
+        ]
         assert not errors, f"{errors}\n{value}"
 
     def check(self, method, target, answer):

@@ -366,7 +366,12 @@ WRONG = {
     "an unknown type": (bad_entry(type="sock5"), 422, "validate", "/type"),
     "an unknown key": (bad_entry(lisen="x"), 422, "validate", "/lisen"),
     "a bad value": (bad_entry(idle_timeout="soon"), 422, "validate", "/idle_timeout"),
-    "a bad value deep down": (bad_entry(users=[{"name": "a", "password": []}]), 422, "validate", "/users/0/password"),
+    "a bad value deep down": (
+        bad_entry(users=[{"name": "a", "password": []}]),
+        422,
+        "validate",
+        "/users/0/password",
+    ),
     "a transport that is not there": (bad_entry(transport="nowhere"), 422, "validate", "/transport"),
     "an open proxy": (bad_entry(listen="tcp://0.0.0.0:0"), 422, "validate", "/listen"),
     "a missing key": ({"name": "bad", "type": "socks5"}, 422, "validate", "/listen"),
@@ -409,7 +414,9 @@ def test_a_bad_config_is_refused_and_the_problem_names_the_key(api, what, taken,
         changed = {**config, "frontends": [front(idle_timeout="4m"), filled(entry, taken, certificates)]}
         changed["limits"] = {"drain_timeout": "1ms"}
         answer = api.put("/v1/config", changed, tag=tag)
-        assert (answer.status, answer.problem, answer.json["step"]) == (status, "invalid-config", step), answer
+        assert (answer.status, answer.problem, answer.json["step"]) == (status, "invalid-config", step), (
+            answer
+        )
         assert f"#/frontends/1{pointer}" in answer.pointers, answer
         assert api.config() == (config, tag)
         assert listen_pair(api) == pair and works(api, targets, f"{key}/new")
@@ -494,9 +501,7 @@ HOSTILE = {
     "an alias as a key": bomb("", " : x"),
     "aliases in a mapping's keys": bomb("b: {? [", "] : x}"),
     "merge keys": "a0: &a0 {k: v}\n"
-    + "".join(
-        f"a{n}: &a{n}\n  <<: [{', '.join([f'*a{n - 1}'] * 10)}]\n  k{n}: v\n" for n in range(1, 30)
-    ),
+    + "".join(f"a{n}: &a{n}\n  <<: [{', '.join([f'*a{n - 1}'] * 10)}]\n  k{n}: v\n" for n in range(1, 30)),
     "depth": "a: " + "[" * 100_000,
     "closed depth": "a: " + "[" * 50_000 + "]" * 50_000,
     "depth of mappings": "{a: " * 50_000,
@@ -546,7 +551,9 @@ def test_an_entry_comes_and_goes(api, targets, key):
     assert api.put("/v1/frontends/web", front("web"), If_None_Match="*").status == 412
     assert api.put("/v1/frontends/web", front("web"), tag='"other"').status == 412
     assert api.put("/v1/frontends/web", front("web"), tag=shown.tag, If_None_Match="*").status == 412
-    answer = api.put("/v1/frontends/web", {**front(), "name": "web", "status": {"state": "lies"}}, tag=shown.tag)
+    answer = api.put(
+        "/v1/frontends/web", {**front(), "name": "web", "status": {"state": "lies"}}, tag=shown.tag
+    )
     assert answer.status == 200 and answer.json["changes"]["frontends"]["changed"] == ["web"], answer
     assert "status" not in api.config()[0]["frontends"][1]
     assert works(api, targets, key, "web")
@@ -554,7 +561,9 @@ def test_an_entry_comes_and_goes(api, targets, key):
     pair, tag = listen_pair(api, "web"), api.get("/v1/frontends/web").tag
     assert api.delete("/v1/frontends/web").status == 428
     assert api.delete("/v1/frontends/web", tag='"other"').status == 412
-    assert api.delete("/v1/frontends/web?dry_run=true", tag=tag).json["changes"]["frontends"]["removed"] == ["web"]
+    assert api.delete("/v1/frontends/web?dry_run=true", tag=tag).json["changes"]["frontends"]["removed"] == [
+        "web"
+    ]
     answer = api.delete("/v1/frontends/web", tag=tag)
     assert answer.status == 200 and answer.json["changes"]["frontends"] == {**NOTHING, "removed": ["web"]}
     assert api.get("/v1/frontends/web").status == 404
@@ -579,8 +588,12 @@ def test_a_name_that_cannot_be(api, name):
 
 
 def test_a_merge_patch_sets_and_takes_out_keys(api):
-    tag = api.put("/v1/transports/t", {"type": "tls", "server": "a:1", "tls": {"server_name": "a", "insecure": True}}).tag
-    answer = api.patch("/v1/transports/t", {"server": "b:1", "tls": {"insecure": None, "server_name": "b"}}, tag=tag)
+    tag = api.put(
+        "/v1/transports/t", {"type": "tls", "server": "a:1", "tls": {"server_name": "a", "insecure": True}}
+    ).tag
+    answer = api.patch(
+        "/v1/transports/t", {"server": "b:1", "tls": {"insecure": None, "server_name": "b"}}, tag=tag
+    )
     assert answer.status == 200, answer
     shown = api.get("/v1/transports/t")
     del shown.json["status"]
@@ -746,7 +759,10 @@ def test_a_body_that_is_too_long(api, chunked):
     assert api.config()[1] == tag
 
 
-@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "nonsense", "application/json; charset=latin1"])
+@pytest.mark.parametrize(
+    "kind",
+    [None, "text/plain", "application/x-www-form-urlencoded", "nonsense", "application/json; charset=latin1"],
+)
 def test_a_body_of_another_type(api, kind):
     config, tag = api.config()
     answer = api.put("/v1/config", json.dumps(config), kind, tag=tag)
@@ -754,7 +770,9 @@ def test_a_body_of_another_type(api, kind):
     assert JSON in answer.headers["Accept"] and YAML in answer.headers["Accept"]
 
 
-@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/JSON", "application/yaml;charset=UTF-8"])
+@pytest.mark.parametrize(
+    "kind", ["application/json; charset=utf-8", "Application/JSON", "application/yaml;charset=UTF-8"]
+)
 def test_a_type_may_be_written_in_many_ways(api, kind):
     config, tag = api.config()
     assert api.put("/v1/config", json.dumps(config), kind, tag=tag).status == 200

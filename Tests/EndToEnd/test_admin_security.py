@@ -1,4 +1,4 @@
-"""Who may speak to the admin API, what it tells nobody, and what it does with requests that are made to harm."""
+"""Who may speak to the admin API, what it tells nobody, and how it takes requests that are made to harm."""
 
 import contextlib
 import os
@@ -8,13 +8,21 @@ import stat
 import time
 
 import pytest
-from admin import TIMEOUT, Admin, administered, answers, free_port, front, read_all
-from clients import SOCKS5, Refused, open_through, read_exactly
+from admin import Admin, administered, answers, front, read_all
+from clients import SOCKS5, Refused, open_through
 from program import eventually, magicalane
 
 TOKEN = "a-token-of-some-length-0123456789"
 OPEN = ["/healthz", "/readyz"]
-CLOSED = ["/metrics", "/openapi.yaml", "/v1/status", "/v1/config", "/v1/frontends", "/v1/sessions", "/v1/nothing"]
+CLOSED = [
+    "/metrics",
+    "/openapi.yaml",
+    "/v1/status",
+    "/v1/config",
+    "/v1/frontends",
+    "/v1/sessions",
+    "/v1/nothing",
+]
 
 
 @pytest.fixture
@@ -120,7 +128,9 @@ def test_with_a_token_any_host_name_leads_here(guarded):
 
 
 def test_a_preflight_is_not_granted(api):
-    answer = api.request("OPTIONS", "/v1/config", Origin="https://evil.example", Access_Control_Request_Method="PUT")
+    answer = api.request(
+        "OPTIONS", "/v1/config", Origin="https://evil.example", Access_Control_Request_Method="PUT"
+    )
     assert answer.status in (403, 405)
     assert not [name for name in answer.headers if name.lower().startswith("access-control")]
 
@@ -193,7 +203,9 @@ def test_a_port_that_is_taken_is_a_clear_failure(tmp_path):
         )
         ended = magicalane("run", cwd=tmp_path)
     assert ended.returncode == 1, ended
-    assert "admin" in ended.stderr and address in ended.stderr and "in use" in ended.stderr.lower(), ended.stderr
+    assert "admin" in ended.stderr and address in ended.stderr and "in use" in ended.stderr.lower(), (
+        ended.stderr
+    )
     assert "listens on" not in ended.stderr
 
 
@@ -211,7 +223,8 @@ HEAD = "Host: 127.0.0.1\r\n"
 @pytest.mark.parametrize(
     "request_text",
     [
-        f"POST /v1/config/reload HTTP/1.1\r\n{HEAD}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        f"POST /v1/config/reload HTTP/1.1\r\n{HEAD}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "0\r\n\r\n",
         f"POST /v1/config/reload HTTP/1.1\r\n{HEAD}Content-Length: 0\r\nContent-Length: 5\r\n\r\nhello",
         f"POST /v1/config/reload HTTP/1.1\r\n{HEAD}Content-Length: +5\r\n\r\nhello",
         f"POST /v1/config/reload HTTP/1.1\r\n{HEAD}Content-Length: -5\r\n\r\nhello",
@@ -335,8 +348,8 @@ def test_a_secret_is_in_no_answer_and_no_log(programs, targets, key):
         open_through(SOCKS5, pair, targets.host, targets.port, ("a", "sesame-user")).close()
         with pytest.raises(Refused):
             open_through(SOCKS5, pair, targets.host, targets.port, ("a", "sesame-new"))
-        for path in ("/v1/config", "/v1/frontends", "/v1/transports", "/v1/status", "/v1/sessions", "/metrics",
-                     "/v1/frontends/front", "/v1/transports/t", "/v1/transports/e", "/readyz"):  # fmt: skip
+        for path in ("/v1/config", "/v1/frontends", "/v1/transports", "/v1/status", "/v1/sessions",
+                     "/metrics", "/v1/frontends/front", "/v1/transports/t", "/v1/transports/e", "/readyz"):  # fmt: skip
             assert api.get(path).status == 200
         api.get("/v1/config", Accept="application/yaml")
         api.get("/v1/status", Authorization="Bearer sesame-new")

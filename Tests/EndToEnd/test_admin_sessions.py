@@ -121,7 +121,9 @@ def several(api, open_session, key):
         open_session(f"{key}/{index}", 100 + index, (4 - index) * KiB, "web" if index % 2 else "front")
     return eventually(
         lambda: (
-            lambda all: all if sum(one["bytes_up"] + one["bytes_down"] for one in all) == 510 + 10 * KiB else None
+            lambda all: (
+                all if sum(one["bytes_up"] + one["bytes_down"] for one in all) == 510 + 10 * KiB else None
+            )
         )(api.sessions()),
         "all bytes are counted",
     )
@@ -171,8 +173,8 @@ def test_sessions_come_in_pages(api, several):
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=1001", "limit=x", "limit=", "offset=-1", "offset=1e3", "sort=name", "sort=--id", "state=none",
-     "nonsense=1", "limit=1&limit=2", "limit=99999999999999999999"],
+    ["limit=0", "limit=1001", "limit=x", "limit=", "offset=-1", "offset=1e3", "sort=name", "sort=--id",
+     "state=none", "nonsense=1", "limit=1&limit=2", "limit=99999999999999999999"],
 )  # fmt: skip
 def test_a_query_that_cannot_be(api, query):
     answer = api.get(f"/v1/sessions?{query}")
@@ -207,7 +209,8 @@ def test_ending_a_thousand_sessions(api, running, targets, key):
     pair = program.address("front").pair
     with many(300, lambda _: open_through(SOCKS5, pair, targets.host, targets.port)):
         ids = [one["id"] for one in eventually(
-            lambda: (lambda all: all if len(all) == 300 else None)(api.sessions("?limit=1000&state=open")), "all open"
+            lambda: (lambda all: all if len(all) == 300 else None)(api.sessions("?limit=1000&state=open")),
+            "all are open",
         )]  # fmt: skip
         for id in ids:
             assert api.delete(f"/v1/sessions/{id}").status == 204
@@ -275,7 +278,9 @@ def test_who_comes_too_late_is_told_how_much_was_missed(api, running, targets, k
         last = events.next()[0]
     before = api.status_of("/v1/frontends/front")["sessions_total"]
     for _ in range(5):
-        with many(450, lambda _: open_through(SOCKS5, program.address("front").pair, targets.host, targets.port)):
+        with many(
+            450, lambda _: open_through(SOCKS5, program.address("front").pair, targets.host, targets.port)
+        ):
             pass
     eventually(lambda: api.sessions() == [], "all are over")
     assert api.status_of("/v1/frontends/front")["sessions_total"] == before + 2250
@@ -308,7 +313,7 @@ def test_a_transport_goes_up_and_down(programs, certificates, targets):
     assert api.status_of("/v1/transports/tunnel")["health"] == "unknown"
     with api.events(types="transport.up,transport.down") as events:
         open_through(SOCKS5, pair, targets.host, targets.port).close()
-        assert events.next()[1:] [0] == "transport.up"
+        assert events.next()[1:][0] == "transport.up"
         assert api.status_of("/v1/transports/tunnel")["health"] == "up"
         far.stop()
         programs.forget(far)

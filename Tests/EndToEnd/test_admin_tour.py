@@ -1,8 +1,9 @@
 """Runs docs/admin-api.md: its config, its commands in their order, and what they are said to answer.
 
-In a block ```` ```console ````, a line that starts with `$ ` is a command for bash; a line that ends in `\\` goes on in
-the next, and a here-document until its END. What follows are lines of its output, in their order: `…` stands for any text within a line, and a line that
-is `…` alone for any lines. The first block ```` ```yaml ```` is the config.
+In a block ```` ```console ````, a line that starts with `$ ` is a command for bash; a line that ends in a backslash
+goes on in the next, and a here-document until its END. What follows are lines of its output, in their order: `…`
+stands for any text within a line, and a line that is `…` alone for any lines. The first block ```` ```yaml ```` is the
+config.
 """
 
 import re
@@ -48,7 +49,9 @@ def fits(expected, output):
 def test_the_tour(programs):
     program = programs.run(blocks("yaml")[0], listeners=1)
     mark = "-- the end of command {} --"
-    script = "".join(f"{command}\necho; echo '{mark.format(index)}'\n" for index, (command, _) in enumerate(commands()))
+    script = "".join(
+        f"{command}\necho; echo '{mark.format(index)}'\n" for index, (command, _) in enumerate(commands())
+    )
     # The directory of the program: the tour changes its config file, too.
     path = f"{BINARY.parent}:{environment('/')['PATH']}"
     ended = subprocess.run(
@@ -66,7 +69,9 @@ def test_the_tour(programs):
         output, found, rest = rest.partition(f"\n{mark.format(index)}\n")
         assert found, f"no end of: {command}\n{output}"
         output = output + "\n" if output and not output.endswith("\n") else output
-        assert not expected or fits(expected, output), f"$ {command}\n{output}\nis not\n" + "\n".join(expected)
+        assert not expected or fits(expected, output), f"$ {command}\n{output}\nis not\n" + "\n".join(
+            expected
+        )
 
 
 def test_the_tour_comes_to_each_operation():
