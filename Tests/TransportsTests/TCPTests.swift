@@ -2,6 +2,7 @@ import Logging
 import MagicalaneCore
 import NIOConcurrencyHelpers
 import NIOCore
+import NIOEmbedded
 import NIOPosix
 import Testing
 
@@ -283,6 +284,14 @@ struct LoopbackTests {
     await secure.close()
     #expect(try await exchange(bytes, over: before) == bytes)
     await plain.close()
+  }
+
+  @Test("to accept costs the same however often it was done")
+  func door() async throws {
+    let door = ListeningSockets.Door { $0.eventLoop.makeSucceededVoidFuture() }
+    // Were each reading to wrap the closure once more, to call it would overflow the stack.
+    for _ in 0..<300_000 { _ = door.accept }
+    try await door.accept(EmbeddedChannel()).get()
   }
 
   @Test("a listener that has no sockets for the same address, or none any more, gives none")

@@ -21,7 +21,24 @@ final class ListeningSockets: Sendable {
   typealias Accept = @Sendable (any Channel) -> EventLoopFuture<Void>
 
   /// What the sockets listen for; whoever has them sets it.
-  private typealias Door = NIOLockedValueBox<Accept>
+  ///
+  /// The closure is a property and not the box's value itself: a generic box would wrap it in one more thunk each
+  /// time that it is read.
+  final class Door: Sendable {
+    private struct Rule {
+      var accept: Accept
+    }
+    private let rule: NIOLockedValueBox<Rule>
+
+    init(_ accept: @escaping Accept) {
+      rule = NIOLockedValueBox(Rule(accept: accept))
+    }
+
+    var accept: Accept {
+      get { rule.withLockedValue { $0.accept } }
+      set { rule.withLockedValue { $0.accept = newValue } }
+    }
+  }
 
   private struct Bound {
     var channels: [any Channel]
@@ -56,7 +73,7 @@ final class ListeningSockets: Sendable {
   /// names `::1` on machines without IPv6 too.
   func bind(accept: @escaping Accept) async throws -> ListenAddress {
     let door = Door(tracking(accept))
-    let bootstrap = TCPSocket.server(loops: context.loops) { channel in door.withLockedValue { $0 }(channel) }
+    let bootstrap = TCPSocket.server(loops: context.loops) { channel in door.accept(channel) }
     var channels: [any Channel] = []
     var boundPort = port
     var absent: (any Error)?
@@ -89,7 +106,7 @@ final class ListeningSockets: Sendable {
       return open.bound
     }
     guard var taken else { return nil }
-    taken.door.withLockedValue { $0 = tracking(accept) }
+    taken.door.accept = tracking(accept)
     taken.address = address(port: taken.address.hostAndPort?.port ?? port)
     open.withLockedValue { [taken] in $0.bound = taken }
     return taken.address

@@ -85,6 +85,6 @@ struct TCPSocket: Sendable {
 
   /// Small reads first: most connections never need more, and their buffers are what idle ones cost.
   private var allocator: AdaptiveRecvByteBufferAllocator {
-    AdaptiveRecvByteBufferAllocator(minimum: 1024, initial: min(readSize, 16 << 10), maximum: readSize)
+    AdaptiveRecvByteBufferAllocator(minimum: 1024, initial: 2048, maximum: readSize)
   }
 }
