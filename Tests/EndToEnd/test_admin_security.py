@@ -235,7 +235,7 @@ HEAD = "Host: 127.0.0.1\r\n"
         "GET /v1/status HTTP/1.1\r\n\r\n",
         f"GET /v1/status HTTP/1.1\r\n{HEAD}Long: {'x' * 100_000}\r\n\r\n",
         f"GET /{'x' * 100_000} HTTP/1.1\r\n{HEAD}\r\n",
-        f"GET /v1/status%zz HTTP/1.1\r\n{HEAD}\r\n",
+        f"GET /v1/status%zz HTTP/1.1\r\n{HEAD}Connection: close\r\n\r\n",
         "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + "\x00" * 100,
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         f"GET /v1/status HTTP/9.9\r\n{HEAD}\r\n",
