@@ -3,8 +3,8 @@
 
     Benchmarks/admin_load.py [--clients 500] [--mode head body read] [--rounds 8] [--megabytes 2000]
 
-Each round downloads through a SOCKS5 frontend on loopback twice, once with slowhttptest at work and once without,
-in an order that alternates. Prints the ratio of each pair, and their median. Build the release before, install
+Each round downloads through a SOCKS5 frontend on loopback twice, once with slowhttptest at work and once
+without, in an order that alternates. Prints the ratio of the pairs. Build the release before, install
 slowhttptest, and keep the machine quiet.
 """
 

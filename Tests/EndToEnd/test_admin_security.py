@@ -349,7 +349,8 @@ def test_a_secret_is_in_no_answer_and_no_log(programs, targets, key):
         with pytest.raises(Refused):
             open_through(SOCKS5, pair, targets.host, targets.port, ("a", "sesame-new"))
         for path in ("/v1/config", "/v1/frontends", "/v1/transports", "/v1/status", "/v1/sessions",
-                     "/metrics", "/v1/frontends/front", "/v1/transports/t", "/v1/transports/e", "/readyz"):  # fmt: skip
+                     "/metrics",
+                     "/v1/frontends/front", "/v1/transports/t", "/v1/transports/e", "/readyz"):  # fmt: skip
             assert api.get(path).status == 200
         api.get("/v1/config", Accept="application/yaml")
         api.get("/v1/status", Authorization="Bearer sesame-new")

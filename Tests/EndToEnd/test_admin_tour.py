@@ -1,9 +1,9 @@
 """Runs docs/admin-api.md: its config, its commands in their order, and what they are said to answer.
 
-In a block ```` ```console ````, a line that starts with `$ ` is a command for bash; a line that ends in a backslash
-goes on in the next, and a here-document until its END. What follows are lines of its output, in their order: `…`
-stands for any text within a line, and a line that is `…` alone for any lines. The first block ```` ```yaml ```` is the
-config.
+In a block ```` ```console ````, a line that starts with `$ ` is a command for bash; a line that ends in a
+backslash goes on in the next, and a here-document until its END. What follows are lines of its output, in their
+order: `…` stands for any text within a line, and a line that is `…` alone for any lines. The first block
+```` ```yaml ```` is the config.
 """
 
 import re
