@@ -102,7 +102,8 @@ def test_head_answers_as_get_does(api, path):
 @pytest.mark.parametrize(
     "path",
     ["/", "/v1", "/v1/nothing", "/v2/status", "/V1/status", "/v1/config/nothing",
-     "/v1/frontends/front/status", "/v1/sessions/1/events", "/metrics/x", "/openapi.json", "/debug", "/v1/frontends/../config/nothing"],
+     "/v1/frontends/front/status", "/v1/sessions/1/events", "/metrics/x", "/openapi.json",
+     "/debug", "/v1/frontends/../config/nothing"],
 )  # fmt: skip
 def test_nothing_is_at_another_path(api, path):
     for method in METHODS[:7]:
