@@ -105,8 +105,17 @@ extension AdminServer: ConfigFollower {
       )
       return Open(daemon: daemon, addresses: sockets.map(\.address))
     } catch {
-      throw PluginError("\(error)", at: ["admin", "listen"])
+      throw PluginError("\(error)\(hint(error))", at: ["admin", "listen"])
     }
+  }
+
+  /// The new address is bound before the old one is let go, so that the two may not overlap.
+  private func hint(_ error: any Error) -> String {
+    guard let error = error as? AdminSocketError, error.reason == .inUse,
+      let port = error.listen.split(separator: ":").last,
+      addresses.contains(where: { $0.hasSuffix(":\(port)") })
+    else { return "" }
+    return "; it may be this API's own: move it to another port first"
   }
 }
 

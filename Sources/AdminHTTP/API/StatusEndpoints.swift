@@ -24,7 +24,7 @@ extension AdminAPI {
       _ = try request.preferredType(of: [AdminAPI.yamlType, "text/yaml", "text/plain"])
       return try request.answer(
         AdminResponse(contentType: AdminAPI.yamlType, body: PackageResources.openapi_yaml),
-        tag: version
+        tag: AdminAPI.contractTag
       )
     }
     router.on("GET", "/v1/status") { request, _ in
@@ -32,6 +32,14 @@ extension AdminAPI {
       return try .json(await status, for: request)
     }
   }
+
+  /// Of the contract's text (FNV-1a).
+  private static let contractTag = String(
+    PackageResources.openapi_yaml.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { hash, byte in
+      (hash ^ UInt64(byte)) &* 0x100_0000_01b3
+    },
+    radix: 16
+  )
 
   private var status: StatusBody {
     get async {

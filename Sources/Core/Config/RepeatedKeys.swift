@@ -9,17 +9,19 @@ struct RepeatedKeys {
   /// What stands for which key.
   private(set) var originals: [String: String] = [:]
 
-  /// Each round reads the whole text; a file with more than this many repeated keys gets the plain error.
+  /// Each round reads the whole text; a file with more repeated keys than there are rounds gets the plain error.
   private static let mostRounds = 32
+  /// Bytes that all rounds together read, so that a large text gets fewer of them.
+  private static let mostBytes = 1 << 20
 
   /// - Throws: `YamlError`
   mutating func compose(_ text: String) throws -> Node? {
     var text = text
+    let rounds = min(Self.mostRounds, Self.mostBytes / max(1, text.utf8.count))
     while true {
       do {
         return try Yams.compose(yaml: text, .basic)
-      } catch YamlError.duplicatedKeysInMapping(let keys, let context) where originals.count < Self.mostRounds
-      {
+      } catch YamlError.duplicatedKeysInMapping(let keys, let context) where originals.count < rounds {
         guard let key = keys.first, let changed = replace(key, at: context.mark, in: text) else {
           throw YamlError.duplicatedKeysInMapping(duplicates: keys, context: context)
         }

@@ -42,8 +42,8 @@ struct ConfigReplacement: ~Copyable {
     unlink(temporary)
   }
 
-  /// A link stays a link: the file that it names is replaced.
-  private static func resolved(_ path: String) -> String {
+  /// The path from the root. A link stays a link: the file that it names is replaced.
+  static func resolved(_ path: String) -> String {
     guard let real = realpath(path, nil) else { return path }
     defer { free(real) }
     return String(cString: real)

@@ -389,7 +389,7 @@ extension LiveConfig {
         throw .cannotPersist(reason: "it runs, but its file could not be replaced: \(error)")
       }
       fileStamp = FileStamp(file).text
-      change.persistedTo = file
+      change.persistedTo = ConfigReplacement.resolved(file)
     } else {
       try await put(configuration, bodyPrefix)
       record(configuration, from: origin)

@@ -297,7 +297,7 @@ import Testing
     let live = try await start(.location(.file(file.path)))
     let text = "# mine\nfrontends: [{name: b, type: line, listen: 'noted:///2'}]\n"
     let change = try await change(live, .replace(ConfigText(text, .yaml)), persist: true)
-    #expect(change.persistedTo == file.path)
+    #expect(change.persistedTo == ConfigReplacement.resolved(file.path))
     #expect(try file.text == text)
     #expect(try file.mode == 0o640)
     #expect(try FileManager.default.contentsOfDirectory(atPath: file.directory).count == 1)

@@ -6,6 +6,7 @@ import NIOCore
 final class ListenerLog: Sendable {
   @TaskLocal static var current = ListenerLog()
   private let events = NIOLockedValueBox<[String]>([])
+  private let binds = NIOLockedValueBox<[String: Int]>([:])
 
   func add(_ event: String) { events.withLockedValue { $0.append(event) } }
 
@@ -14,6 +15,14 @@ final class ListenerLog: Sendable {
     events.withLockedValue { events in
       defer { events = [] }
       return events
+    }
+  }
+
+  /// How often a place was to be bound, this time included.
+  func countBind(_ location: String) -> Int {
+    binds.withLockedValue { binds in
+      binds[location, default: 0] += 1
+      return binds[location, default: 0]
     }
   }
 
@@ -54,7 +63,8 @@ struct NotedListener: TransportListener {
 
   func bind(accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>) async throws -> ListenAddress
   {
-    if address.location == "/busy" { throw PluginError("in use", at: ["listen"]) }
+    let isBusy = address.location == "/busy" || address.location == "/twice" && log.countBind("/twice") == 2
+    if isBusy { throw PluginError("in use", at: ["listen"]) }
     log.add("bind \(address.location)")
     return address
   }
