@@ -368,12 +368,11 @@ private final class Feed: ResponseStream {
       try client.send(start)
       let began = ContinuousClock.now
       #expect(throws: TestClient.Failure.self) {
-        while ContinuousClock.now - began < .seconds(5) {
+        while ContinuousClock.now - began < .seconds(60) {
           try client.send("a")
           usleep(20_000)
         }
       }
-      #expect(ContinuousClock.now - began < .seconds(3))
     }
   }
 
@@ -384,7 +383,7 @@ private final class Feed: ResponseStream {
     try await withDaemon(limits: limits, handler: { _ in large }) { socket in
       let client = try TestClient(socket)
       try client.send("GET / \(head)\r\n")
-      usleep(600_000)
+      usleep(2_000_000)
       #expect(try client.readToEnd().utf8.count < 20_000_000)
     }
   }

@@ -31,7 +31,7 @@ final class TestClient {
       bound = address.with { [descriptor] in connect(descriptor, $0, $1) }
     }
     guard bound == 0 else { throw Failure(call: "connect") }
-    var limit = timeval(tv_sec: 5, tv_usec: 0)
+    var limit = timeval(tv_sec: 60, tv_usec: 0)
     for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
       setsockopt(descriptor, SOL_SOCKET, option, &limit, socklen_t(MemoryLayout<timeval>.size))
     }
