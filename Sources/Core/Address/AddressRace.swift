@@ -87,7 +87,8 @@ final class AddressRace {
 extension NameResolver {
   /// Resolves the target and opens a channel to the first of its permitted addresses that answers.
   ///
-  /// - Parameter attempt: connects to one address; called on `loop`.
+  /// - Parameter attempt: connects to one address, and fails at `deadline` at the latest; called on `loop`, or
+  ///   by the caller's thread where the target is an address.
   /// - Returns: fails with `OpenError`, at `deadline` at the latest.
   public func open(
     _ target: Target,
@@ -96,9 +97,24 @@ extension NameResolver {
     on loop: any EventLoop,
     attempt: @escaping @Sendable (SocketAddress) -> EventLoopFuture<any Channel>
   ) -> EventLoopFuture<any Channel> {
+    if case .address(let address) = target.host {
+      return openAddress(address.socketAddress(port: target.port), target, policy, loop, attempt)
+    }
     let addresses = resolve(target, policy: policy, on: loop)
       .withDeadline(deadline) { OpenError(.timedOut, "\(target) did not resolve in time") }
     return addresses.flatMap { AddressRace.run($0, deadline: deadline, on: loop, attempt: attempt) }
+  }
+
+  /// One address needs no resolver and no race; the attempt keeps the deadline.
+  private func openAddress(
+    _ address: SocketAddress,
+    _ target: Target,
+    _ policy: AddressPolicy,
+    _ loop: any EventLoop,
+    _ attempt: @escaping @Sendable (SocketAddress) -> EventLoopFuture<any Channel>
+  ) -> EventLoopFuture<any Channel> {
+    guard policy.permits(address) else { return loop.makeFailedFuture(NameResolver.notPermitted(target)) }
+    return attempt(address).hop(to: loop).flatMapErrorThrowing { throw OpenError($0) }
   }
 }
 

@@ -50,13 +50,13 @@ public final class NameResolver: Sendable {
     -> [SocketAddress]
   {
     let allowed = found.map { $0.socketAddress(port: target.port) }.filter(policy.permits)
-    guard !allowed.isEmpty else {
-      throw OpenError(
-        .notAllowed,
-        "\(target) is local to this host, which requests from other hosts may not reach"
-      )
-    }
+    guard !allowed.isEmpty else { throw Self.notPermitted(target) }
     return allowed
+  }
+
+  /// What a policy that left no address answers.
+  static func notPermitted(_ target: Target) -> OpenError {
+    OpenError(.notAllowed, "\(target) is local to this host, which requests from other hosts may not reach")
   }
 
   private func addresses(of name: String, on loop: any EventLoop) -> EventLoopFuture<[IPAddress]> {

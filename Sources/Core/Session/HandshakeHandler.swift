@@ -102,6 +102,9 @@ extension HandshakeHandler {
     state = .opening
     timer?.cancel()
     session.open(target, user: user).assumeIsolated().whenComplete { self.opened($0, context) }
+    // One batch may come before the target answers. The socket stays watched so, which costs less than to stop
+    // and to start again, and a client that breaks off is noticed.
+    if state == .opening, !inputEnded { context.read() }
   }
 
   private func opened(_ result: Result<any Channel, any Error>, _ context: ChannelHandlerContext) {

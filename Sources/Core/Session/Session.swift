@@ -25,7 +25,6 @@ final class Session {
   private let started = NIODeadline.now()
   private var asked = NIODeadline.now()
   private var state = State.handshake
-  private var logger: Logger
 
   init(_ record: SessionRecord, client: any Channel, route: Route, sessions: Sessions) {
     self.id = record.id
@@ -33,9 +32,6 @@ final class Session {
     self.client = client
     self.route = route
     self.sessions = sessions
-    self.logger = route.logger
-    logger[metadataKey: "session"] = "\(id)"
-    logger[metadataKey: "frontend"] = "\(route.frontendName)"
     route.metrics.started()
   }
 
@@ -111,13 +107,9 @@ final class Session {
   /// The session is over; what is said after the first time does not count.
   func ended(_ end: SessionEnd) {
     if case .ended = state { return }
-    if case .joined = state {
-      logger[metadataKey: "up"] = "\(record.bytesUp.value)"
-      logger[metadataKey: "down"] = "\(record.bytesDown.value)"
-    }
     state = .ended
     route.metrics.finished(end.outcome, after: .now() - started)
-    logger.debug("session ended", metadata: metadata.merging(["reason": "\(end)"]) { $1 })
+    logger.debug("session ended", metadata: finalMetadata(end))
     sessions.ended(record, end)
   }
 
@@ -126,8 +118,23 @@ final class Session {
     if case .joined(let duplex) = state { duplex.waiting } else { .zero }
   }
 
+  private var logger: Logger { route.logger }
+
+  private func finalMetadata(_ end: SessionEnd) -> Logger.Metadata {
+    var metadata = metadata
+    metadata["reason"] = "\(end)"
+    if case .joined = end {
+      metadata["up"] = "\(record.bytesUp.value)"
+      metadata["down"] = "\(record.bytesDown.value)"
+    }
+    return metadata
+  }
+
+  /// Put together only where somebody reads the log.
   private var metadata: Logger.Metadata {
-    var metadata: Logger.Metadata = ["transport": "\(route.transportName)"]
+    var metadata: Logger.Metadata = [
+      "session": "\(id)", "frontend": "\(route.frontendName)", "transport": "\(route.transportName)",
+    ]
     let info = record.info
     metadata["target"] = info.target.map { "\($0)" }
     metadata["user"] = info.user.map { "\($0)" }

@@ -3,6 +3,8 @@ import NIOCore
 import NIOPosix
 
 /// How every TCP socket of ours is set up, whichever end opened it.
+///
+/// Without SO_KEEPALIVE: the idle time-out of a session ends what a dead peer leaves behind, and does it sooner.
 struct TCPSocket: Sendable {
   /// One read of the kernel's buffer, and how many of those make the batch that one `read()` asks for.
   ///
@@ -45,7 +47,6 @@ struct TCPSocket: Sendable {
       .channelOption(.autoRead, value: false)
       .channelOption(.allowRemoteHalfClosure, value: true)
       .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-      .channelOption(.socketOption(.so_keepalive), value: 1)
       .channelOption(.writeBufferWaterMark, value: waterMark)
       .channelOption(.maxMessagesPerRead, value: TCPSocket.readsPerBatch)
       .channelOption(.recvAllocator, value: allocator)
@@ -61,6 +62,8 @@ struct TCPSocket: Sendable {
     ServerBootstrap(group: loops)
       .serverChannelOption(.backlog, value: 1024)
       .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+      // Accepted sockets have it from the listening one.
+      .serverChannelOption(.tcpOption(.tcp_nodelay), value: 1)
       .serverChannelInitializer { channel in
         // Without it, running out of descriptors makes the loop spin on accept.
         channel.eventLoop.makeCompletedFuture {
@@ -69,8 +72,6 @@ struct TCPSocket: Sendable {
       }
       .childChannelOption(.autoRead, value: false)
       .childChannelOption(.allowRemoteHalfClosure, value: true)
-      .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-      .childChannelOption(.socketOption(.so_keepalive), value: 1)
       .childChannelOption(.maxMessagesPerRead, value: TCPSocket.readsPerBatch)
       .childChannelInitializer(accept)
   }
