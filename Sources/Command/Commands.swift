@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import MagicalaneCore
 import MagicalaneTransports
+import NIOCore
 import NIOPosix
 
 struct ConfigOption: ParsableArguments {
@@ -37,7 +38,18 @@ struct RunCommand: AsyncParsableCommand {
 
   @OptionGroup var config: ConfigOption
 
+  @Option(help: ArgumentHelp("Threads that move bytes; by default one for each core.", valueName: "count"))
+  var eventLoops: Int?
+
+  func validate() throws {
+    if let eventLoops, !(1...1024).contains(eventLoops) {
+      throw ValidationError("--event-loops must be from 1 to 1024")
+    }
+  }
+
   func run() async throws {
+    // Holds where it is said before the first use of the loops.
+    if let eventLoops { NIOSingletons.groupLoopCountSuggestion = eventLoops }
     try await Service(source: config.source).run()
   }
 }
