@@ -9,17 +9,19 @@ EXAMPLES := $(patsubst %/Package.swift,%,$(wildcard Examples/Package.swift Examp
 
 BUILD_PACKAGES := libngtcp2-dev libngtcp2-crypto-gnutls-dev libgnutls28-dev libmicrohttpd-dev pkg-config
 TEST_PACKAGES := curl openssl gnutls-bin iproute2 util-linux slowhttptest python3 python3-venv
+BENCH_PACKAGES := gcc libc6-dev openssl iproute2 util-linux python3 python3-pip
 # Unpacked into .venv and not installed: as a package, prometheus would start a server.
 UNPACKED_PACKAGES := prometheus
 
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 # Without root the end-to-end tests run in a network of their own, in which they may make others.
 ISOLATED := $(if $(filter-out 0,$(shell id -u)),unshare --map-root-user --net bash -c 'ip link set lo up && exec "$$0" "$$@"')
 PYTEST = cd Tests/EndToEnd && $(ISOLATED) $(CURDIR)/.venv/bin/python -m pytest
 
-.PHONY: help run build test soak lint format clean packages test-packages unit-tests examples
+.PHONY: help run build test soak bench bench-quick bench-grid lint format clean packages test-packages bench-packages peers unit-tests examples
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: build ## Build the release and start the demo
 	$(BINARY) demo
@@ -32,6 +34,15 @@ test: unit-tests examples build .venv/ready ## Run all tests: units, examples, e
 
 soak: build .venv/ready ## Run the long end-to-end tests: gigabytes, a thousand sessions
 	$(PYTEST) -m soak $(ARGS)
+
+bench: build bench-packages $(if $(PEERS),peers) ## Measure us and our peers side by side; PEERS=1 installs the peers
+	Benchmarks/bench.py $(ARGS)
+
+bench-quick: build bench-packages $(if $(PEERS),peers) ## The same in two minutes
+	Benchmarks/bench.py --quick --results Benchmarks/results/quick $(ARGS)
+
+bench-grid: build bench-packages $(if $(PEERS),peers) ## The same over slow, long and lossy links; takes hours, goes on where it was
+	$(AS_ROOT) Benchmarks/grid.py $(ARGS)
 
 lint: ## Check the form of the Swift sources
 	swift format lint --strict --recursive --parallel $(SOURCES)
@@ -49,10 +60,22 @@ unit-tests: packages
 examples: packages
 	set -e; for example in $(EXAMPLES); do touch "$$example/Package.swift"; swift test --package-path "$$example"; done
 
+peers: bench-packages
+	Benchmarks/install-peers
+
+bench-packages:
+	@scripts/install-packages $(BENCH_PACKAGES)
+
 packages:
 	@scripts/install-packages $(BUILD_PACKAGES)
 
-test-packages:
+test-peers: bench-packages
+	Benchmarks/install-peers
+
+bench-packages:
+	@scripts/install-packages $(BENCH_PACKAGES)
+
+packages:
 	@scripts/install-packages $(TEST_PACKAGES)
 
 .venv/ready: Tests/EndToEnd/requirements.txt | test-packages
