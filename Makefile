@@ -69,13 +69,7 @@ bench-packages:
 packages:
 	@scripts/install-packages $(BUILD_PACKAGES)
 
-test-peers: bench-packages
-	Benchmarks/install-peers
-
-bench-packages:
-	@scripts/install-packages $(BENCH_PACKAGES)
-
-packages:
+test-packages:
 	@scripts/install-packages $(TEST_PACKAGES)
 
 .venv/ready: Tests/EndToEnd/requirements.txt | test-packages
