@@ -18,92 +18,49 @@ import tempfile
 import time
 from pathlib import Path
 
-from loadtool import Entry, Idle, LoadError, Target, build
+from loadtool import Idle, LoadError, Target, build
 from peers import MAGICALANE, Certificate, Magicalane, NoProxy, Place, peers
-from programs import raise_descriptor_limit, wait_until
+from programs import raise_descriptor_limit
 from report import write
+from running import IDLE_TIMEOUT, MEASURES, Running
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PATHS = ["direct", "tls", "quic"]
-# Name: the load tool's subcommand, and its streams.
-MEASURES = {
-    "download": ("download", 1),
-    "upload": ("upload", 1),
-    "download8": ("download", 8),
-    "echo": ("echo", 8),
-    "connections": ("connections", 8),
-}
 # What a quick run compares with.
 CHIEF_PEERS = {"sing-box", "envoy h2", "trojan", "hysteria2", "tuic cubic", "ngtcp2 alone"}
-TIMEOUT = 15
 
 
 def say(text):
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-class Running:
-    """A contender that is up and answers; a context manager."""
-
-    def __init__(self, contender, place):
-        self.contender = contender
-        self.programs = contender.start(place)
-        try:
-            self.entry = Entry(place.target, place.entry) if contender.speaks_socks else Entry(place.entry)
-            wait_until(self._answers, TIMEOUT, "no answer")
-        except BaseException as error:
-            words = " / ".join(program.last_words() for program in self.programs)
-            self.close()
-            if isinstance(error, RuntimeError) and words:
-                raise RuntimeError(f"{error}; it said: {words}") from None
-            raise
-
-    def _answers(self):
-        if any(program.has_ended for program in self.programs):
-            return False
-        probe = getattr(self.contender, "has_answered", None)
-        return probe() if probe else self.entry.run("echo", seconds=0.05, timeout=2)
-
-    def cpu_seconds(self):
-        return sum(program.cpu_seconds() for program in self.programs)
-
-    def resident_bytes(self):
-        return [program.resident_bytes() for program in self.programs]
-
-    def measure(self, name, seconds):
-        subcommand, streams = MEASURES[name]
-        own = getattr(self.contender, "run", None)
-        before = self.cpu_seconds()
-        if own:
-            result = own(name, seconds)
-        else:
-            result = self.entry.run(subcommand, seconds=seconds, timeout=TIMEOUT, streams=streams)
-        if result is None:
-            return None
-        # What was on its way when the load ended is worked off, and counted.
-        time.sleep(0.1)
-        result["cpu_seconds"] = self.cpu_seconds() - before + result.get("client_cpu_seconds", 0)
-        return result
-
-    def close(self):
-        for program in reversed(self.programs):
-            program.end()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-
 class Results:
-    """All figures of all rounds: `{"quic/tuic": {"download": [{…}, …], "memory": [{…}]}}`."""
+    """All figures of all rounds, kept in a file: `{"quic/tuic": {"download": [{…}, …], "memory": [{…}]}}`."""
 
-    def __init__(self, earlier=None):
-        self.figures = earlier or {}
+    def __init__(self, options):
+        self.file = options.results.with_suffix(".json")
+        is_continued = options.add and self.file.exists()
+        self._run = json.loads(self.file.read_text()) if is_continued else {"versions": {}, "absent": []}
+        self._run |= {"date": time.strftime("%Y-%m-%d"), "seconds": options.seconds}
+        self._figures = self._run.setdefault("figures", {})
+        rounds = [one["round"] for measures in self._figures.values() for all in measures.values() for one in all]
+        # Of the first round of this run: rounds of one number were measured side by side.
+        self.first_round = max(rounds, default=0) + 1
 
-    def add(self, contender, measure, result):
-        self.figures.setdefault(repr(contender), {}).setdefault(measure, []).append(result)
+    def name(self, taking_part, missing):
+        self._run["versions"] |= {repr(one): one.version() for one in taking_part}
+        absent = {*self._run["absent"], *map(repr, missing)} - set(self._run["versions"])
+        self._run["absent"] = sorted(absent)
+
+    def add(self, contender, measure, number, result):
+        result["round"] = self.first_round + number
+        self._figures.setdefault(repr(contender), {}).setdefault(measure, []).append(result)
+
+    def save(self):
+        """Writes them, and what is made of them; gives the Markdown."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(json.dumps(self._run, indent=1) + "\n")
+        return write(self.file)
 
 
 class Bench:
@@ -124,28 +81,29 @@ class Bench:
                     running.append(stack.enter_context(self.start(contender)))
                 except (RuntimeError, OSError) as error:
                     say(f"{contender}: does not start: {error}")
-                    self.results.add(contender, "start", {"error": str(error)})
+                    self.results.add(contender, "start", 0, {"error": str(error)})
             for number in range(self.options.rounds):
                 # Each round begins with another one, so that none always comes after the same.
                 turn = number % max(1, len(running))
                 for name in self.options.measures:
                     for one in running[turn:] + running[:turn]:
-                        self._measure(one, name, f"round {number + 1}/{self.options.rounds}")
+                        self._measure(one, name, number)
+                self.results.save()
 
-    def _measure(self, one, name, where):
+    def _measure(self, one, name, number):
         try:
             result = one.measure(name, self.options.seconds)
         except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
             result = {"error": str(error)}
         if result is None:
             return
-        self.results.add(one.contender, name, result)
+        self.results.add(one.contender, name, number, result)
         figures = ", ".join(
             f"{key} {result[key]:,.4g}" if isinstance(result[key], float) else f"{key} {result[key]}"
             for key in ("megabytes_per_second", "echoes_per_second", "p50_ms", "p99_ms", "sessions_per_second",
                         "cpu_seconds", "error") if key in result
         )
-        say(f"{where} {one.contender} {name}: {figures}")
+        say(f"round {number + 1}/{self.options.rounds} {one.contender} {name}: {figures}")
 
     def memory(self, contender):
         """Resident memory when empty and with idle sessions, of a contender that has just started."""
@@ -156,23 +114,25 @@ class Bench:
                 result["sessions"][0] = one.resident_bytes()
                 held = 0
                 for count in self.options.idle:
-                    stack.callback(Idle(one.entry, count - held, timeout=TIMEOUT).close)
+                    stack.callback(Idle(one.entry, count - held, timeout=IDLE_TIMEOUT).close)
                     held = count
                     time.sleep(1)
                     result["sessions"][count] = one.resident_bytes()
         except (RuntimeError, OSError) as error:
             result["error"] = str(error)
-        self.results.add(contender, "memory", result)
+        self.results.add(contender, "memory", 0, result)
+        self.results.save()
         text = ", ".join(f"{n}: {sum(rss) / 1e6:.1f} MB" for n, rss in result["sessions"].items())
         say(f"memory {contender}: {text} {result.get('error', '')}")
 
 
 def contenders(options):
     """Who takes part, and who is not installed."""
-    ours = [name.partition("=")[::2] for name in options.ours] or [("magicalane", str(MAGICALANE))]
+    builds = [text.partition("=")[::2] for text in options.ours]
+    ours = [(f"magicalane {name}", binary) for name, binary in builds] or [("magicalane", MAGICALANE)]
     found, missing = [NoProxy("direct", "no proxy")], []
     for path in PATHS:
-        found += [Magicalane(path, name, binary or MAGICALANE, options.keys) for name, binary in ours]
+        found += [Magicalane(path, name, binary, options.keys) for name, binary in ours]
     for peer in peers():
         if options.quick and peer.name not in CHIEF_PEERS:
             continue
@@ -213,12 +173,11 @@ def main():
     # A relay holds two descriptors for each session.
     most = raise_descriptor_limit() // 2 - 100
     options.idle = sorted({min(count, most) for count in options.idle})
-    raw = options.results.with_suffix(".json")
-    earlier = json.loads(raw.read_text()) if options.add and raw.exists() else {}
-    results = Results(earlier.get("figures"))
+    results = Results(options)
     taking_part, missing = contenders(options)
     for one in missing:
         say(f"{one}: not installed, left out (make bench PEERS=1 installs it)")
+    results.name(taking_part, missing)
     folder = Path(tempfile.mkdtemp(prefix="magicalane-bench-"))
     started = time.monotonic()
     try:
@@ -234,13 +193,7 @@ def main():
         raise SystemExit(f"bench: {error}") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    versions = earlier.get("versions", {}) | {repr(one): one.version() for one in taking_part}
-    absent = sorted((set(earlier.get("absent", [])) | {repr(one) for one in missing}) - set(versions))
-    raw.parent.mkdir(parents=True, exist_ok=True)
-    raw.write_text(json.dumps(
-        {"date": time.strftime("%Y-%m-%d"), "seconds": options.seconds, "versions": versions, "absent": absent,
-         "figures": results.figures}, indent=1) + "\n")
-    print(write(raw))
+    print(results.save())
     say(f"took {time.monotonic() - started:.0f} s; written to {options.results}.md, .svg, .json")
 
 

@@ -11,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from loadtool import Entry
 from programs import Program, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +40,12 @@ class Place:
     @property
     def entry(self):
         return self.client_host, self.entry_port
+
+    def load_entry(self, speaks_socks):
+        """Where the load goes in."""
+        if speaks_socks:
+            return Entry(self.target, self.entry, self.client_prefix)
+        return Entry(self.entry, prefix=self.client_prefix)
 
     def write(self, name, text):
         path = self.folder / name
@@ -125,12 +132,14 @@ class Magicalane(Contender):
         if self.path == "direct":
             config = place.write("client.yaml", f"{head}  - {{{socks}}}\n")
             return [place.run_client([self.binary, "run", "-c", config])]
+        # The client's sessions share connections, and so does the limit of streams that guards against one client.
+        many = "\n    max_streams: 16384" if self.path == "quic" else ""
         server = place.write("server.yaml", f"""{head}  - name: edge
     type: http
     listen: {self.path}://{place.server}
     tls: {{certificate: "{place.certificate.file}", key: "{place.certificate.key}"}}
     users: [{{name: {NAME}, password: {PASSWORD}}}]
-    allow_local_targets: true{self.keys}
+    allow_local_targets: true{many}{self.keys}
 """)
         client = place.write("client.yaml", f"""{head}  - {{{socks}, transport: far}}
 transports:

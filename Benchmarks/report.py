@@ -38,6 +38,16 @@ class Figures:
         values = self.values(path, name, measure, key)
         return statistics.median(values) if values else None
 
+    def was_tried(self, path, name, measure):
+        tried = self.figures.get(f"{path}/{name}", {})
+        return measure in tried or "start" in tried
+
+    def ratios(self, path, name, other, measure, key):
+        """How the two compare, in each round in which both succeeded."""
+        rounds = [self.figures.get(f"{path}/{one}", {}).get(measure, []) for one in (name, other)]
+        mine, theirs = ({one["round"]: value for one in all if (value := reading(one, key))} for all in rounds)
+        return [mine[number] / theirs[number] for number in mine if number in theirs]
+
     def errors(self, path, name):
         """What went wrong, by measure, with how often."""
         found = {}
@@ -182,24 +192,31 @@ def ratios(figures, ours):
             head, measure, key, more = COLUMNS[column]
             head = f"{measure.replace('8', ' 8×')} {head}" if "CPU" in head else head
             name, theirs = best(figures, path, names or figures.peers(path), measure, key, more)
+            if not figures.was_tried(path, ours, measure):
+                continue
             mine = figures.median(path, ours, measure, key)
-            yield goal_row(path, head, mine, name or "/".join(names or ["the best"]), theirs, goal, more, number)
+            each = figures.ratios(path, ours, name, measure, key)
+            yield goal_row(path, head, mine, name or "/".join(names or ["the best"]), theirs, each, goal, more, number)
     for path, names in MEMORY_GOALS:
+        if not figures.was_tried(path, ours, "memory"):
+            continue
         each = [(value, name) for name in names if (value := figures.per_session(path, name))]
         theirs, name = min(each) if each else (None, "/".join(names))
         mine = figures.per_session(path, ours)
-        yield goal_row(path, "memory per session", mine, name, theirs, MEMORY_RATIO, False,
+        ratio = [mine / theirs] if mine and theirs else []
+        yield goal_row(path, "memory per session", mine, name, theirs, ratio, MEMORY_RATIO, False,
                        lambda value: f"{value / 1e3:.1f} KB")
 
 
-def goal_row(path, what, mine, name, theirs, goal, more, show):
+def goal_row(path, what, mine, name, theirs, ratios, goal, more, show):
+    """`ratios` are those of the rounds; their median counts, which a slow minute of the machine leaves alone."""
     sign = "≥" if more else "≤"
-    if mine is None or theirs is None:
-        values = [show(value) if value is not None else "–" for value in (mine, theirs)]
+    values = [show(value) if value is not None else "–" for value in (mine, theirs)]
+    if not ratios:
         return row([path, what, values[0], name, values[1], "–", f"{sign} {goal}", "not measured"])
-    ratio = mine / theirs
-    return row([path, what, show(mine), name, show(theirs), f"{ratio:.2f}", f"{sign} {goal}",
-                verdict(ratio, goal, more)])
+    ratio = statistics.median(ratios)
+    text = f"{ratio:.2f}" + (f" ({min(ratios):.2f}–{max(ratios):.2f})" if len(ratios) > 1 else "")
+    return row([path, what, values[0], name, values[1], text, f"{sign} {goal}", verdict(ratio, goal, more)])
 
 
 def markdown(figures):
@@ -208,13 +225,15 @@ def markdown(figures):
     yield "# Speed\n"
     yield (f"Measured on {run['date']}, all in one run and in turns, {run['seconds']:g} s each: load tool, target and "
            "both ends of each contender share the cores and loopback. Only ratios carry over to another machine. "
-           "Each value is the median of the rounds; ± is half the distance from the least to the greatest. "
+           "Each value is the median of the rounds; ± is half the distance from the least to the greatest. A ratio is the "
+           "median of the ratios of the rounds, with the least and the greatest. "
            "CPU is that of both ends of the contender.\n")
     yield "Versions: " + ", ".join(dict.fromkeys(versions)) + ".\n"
     if run["absent"]:
         yield "Not installed, and so not measured: " + ", ".join(run["absent"]) + ".\n"
     yield "## Against the peers to beat\n"
-    for ours in dict.fromkeys(name for path in PATHS for name in figures.names(path) if is_ours(name)):
+    every = [name for path in PATHS for name in figures.names(path) if is_ours(name)]
+    for ours in dict.fromkeys(every):
         yield from ratios(figures, ours)
         yield ""
     for path, title in PATHS.items():
