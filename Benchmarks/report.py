@@ -63,14 +63,24 @@ class Figures:
         values = [sum(one["sessions"][str(count)]) for one in rounds if str(count) in one["sessions"]]
         return statistics.median(values) if values else None
 
-    def per_session(self, path, name):
-        """Bytes that one idle session adds, at the highest count that it reached."""
+    def per_session(self, path, name, count=None):
+        """Bytes that one idle session adds, at `count` sessions or at the most that it reached."""
         empty = self.memory(path, name, 0)
-        for count in reversed(self.levels):
-            full = self.memory(path, name, count)
-            if count and full is not None and empty is not None:
-                return max(full - empty, 1) / count
+        for level in [count] if count else reversed(self.levels):
+            full = self.memory(path, name, level)
+            if level and full is not None and empty is not None:
+                return max(full - empty, 1) / level
         return None
+
+    def memory_compared(self, path, ours, names):
+        """Our bytes per session, the leanest peer and its, at the highest count that we and a peer reached."""
+        for count in reversed(self.levels):
+            mine = self.per_session(path, ours, count) if count else None
+            each = [(value, name) for name in names if count and (value := self.per_session(path, name, count))]
+            if mine and each:
+                theirs, name = min(each)
+                return count, mine, name, theirs
+        return None, None, "/".join(names), None
 
 
 def is_ours(name):
@@ -131,7 +141,7 @@ def number(value):
 
 def cell(values):
     """The median, and half the distance from the least to the greatest as a share of it."""
-    if not values:
+    if not any(values):
         return "–"
     middle = statistics.median(values)
     spread = (max(values) - min(values)) / 2 / middle * 100 if middle else 0
@@ -200,12 +210,14 @@ def ratios(figures, ours):
     for path, names in MEMORY_GOALS:
         if not figures.was_tried(path, ours, "memory"):
             continue
-        each = [(value, name) for name in names if (value := figures.per_session(path, name))]
-        theirs, name = min(each) if each else (None, "/".join(names))
-        mine = figures.per_session(path, ours)
-        ratio = [mine / theirs] if mine and theirs else []
-        yield goal_row(path, "memory per session", mine, name, theirs, ratio, MEMORY_RATIO, False,
-                       lambda value: f"{value / 1e3:.1f} KB")
+        count, mine, name, theirs = figures.memory_compared(path, ours, names)
+        ratio = [mine / theirs] if mine else []
+        what = f"memory per session, at {count:,}" if count else "memory per session"
+        yield goal_row(path, what, mine, name, theirs, ratio, MEMORY_RATIO, False, kilobytes)
+
+
+def kilobytes(value):
+    return f"{value / 1e3:.1f} KB"
 
 
 def goal_row(path, what, mine, name, theirs, ratios, goal, more, show):
@@ -214,9 +226,39 @@ def goal_row(path, what, mine, name, theirs, ratios, goal, more, show):
     values = [show(value) if value is not None else "–" for value in (mine, theirs)]
     if not ratios:
         return row([path, what, values[0], name, values[1], "–", f"{sign} {goal}", "not measured"])
-    ratio = statistics.median(ratios)
+    ratio = round(statistics.median(ratios), 2)
     text = f"{ratio:.2f}" + (f" ({min(ratios):.2f}–{max(ratios):.2f})" if len(ratios) > 1 else "")
     return row([path, what, values[0], name, values[1], text, f"{sign} {goal}", verdict(ratio, goal, more)])
+
+
+def short(figures, ours="magicalane"):
+    """A table for the README: our median, and its ratio to the peer to beat on that path."""
+    yield row(["", *PATHS.values()])
+    yield "|---|" + "--:|" * len(PATHS)
+    for column in (DOWN, UP, EIGHT, DOWN_CPU, P50, P99, SESSIONS):
+        head, measure, key, more = COLUMNS[column]
+        cells = []
+        for path in PATHS:
+            goals = [names for where, columns, names, _ in GOALS if where == path and column in columns]
+            # What has no goal on a path is compared with its best peer too.
+            name, _ = best(figures, path, (goals[0] if goals else None) or figures.peers(path), measure, key, more)
+            mine, ratios = figures.median(path, ours, measure, key), figures.ratios(path, ours, name, measure, key)
+            cells.append(short_cell(mine, ratios, name, more, number))
+        yield row([f"download {head}" if column == DOWN_CPU else head, *cells])
+    cells = []
+    for path, names in MEMORY_GOALS:
+        _, mine, name, theirs = figures.memory_compared(path, ours, names)
+        cells.append(short_cell(mine, [mine / theirs] if mine else [], name, False, kilobytes))
+    yield row(["memory per idle session", *cells])
+
+
+def short_cell(mine, ratios, name, more, show):
+    if mine is None or not ratios:
+        return "–"
+    ratio = round(statistics.median(ratios), 2)
+    wins = ratio >= 1 if more else ratio <= 1
+    text = f"{ratio:.2f} × {name}"
+    return f"{show(mine)}, {f'**{text}**' if wins else text}"
 
 
 def markdown(figures):
@@ -256,5 +298,20 @@ def write(raw):
     return text
 
 
+BEGIN, END = "<!-- speed: written by Benchmarks/report.py -->", "<!-- end of speed -->"
+
+
+def put_into(readme, raw):
+    """Puts the short table between its marks in the README."""
+    figures = Figures(json.loads(Path(raw).read_text()))
+    head, _, rest = Path(readme).read_text().partition(BEGIN)
+    _, found, tail = rest.partition(END)
+    if not found:
+        raise SystemExit(f"{readme} has no marks for the table")
+    Path(readme).write_text("\n".join([head + BEGIN, "", *short(figures), "", END]) + tail)
+
+
 if __name__ == "__main__":
     print(write(sys.argv[1]))
+    for readme in sys.argv[2:]:
+        put_into(readme, sys.argv[1])
