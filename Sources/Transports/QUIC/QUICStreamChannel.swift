@@ -1,6 +1,6 @@
 import MagicalaneCore
-import NIOConcurrencyHelpers
 import NIOCore
+import Synchronization
 
 /// The connection that a stream channel lives in, as the channel sees it.
 protocol QUICStreamHost: AnyObject {
@@ -22,17 +22,12 @@ protocol QUICStreamHost: AnyObject {
 ///
 ///     idle ── activate ──► active ── both directions over, close, abort, error ──► inactive
 ///
-// Unchecked: all state but `flags`, which is behind a lock, is touched on the event loop alone.
+// Unchecked: all state but the two atomics is touched on the event loop alone.
 final class QUICStreamChannel: Channel, ChannelCore, @unchecked Sendable {
   private enum State { case idle, active, inactive }
 
   /// So much may wait even where nothing is in flight, if the buffer is not smaller.
   private static let alwaysHeld = 1 << 20
-
-  private struct Flags {
-    var isActive = false
-    var isWritable = true
-  }
 
   let allocator = ByteBufferAllocator()
   let eventLoop: any EventLoop
@@ -42,20 +37,20 @@ final class QUICStreamChannel: Channel, ChannelCore, @unchecked Sendable {
   var closeFuture: EventLoopFuture<Void> { closePromise.futureResult }
   var pipeline: ChannelPipeline { _pipeline }
   var _channelCore: any ChannelCore { self }
-  var isWritable: Bool { flags.withLockedValue { $0.isWritable } }
-  var isActive: Bool { flags.withLockedValue { $0.isActive } }
+  var isWritable: Bool { mayWrite.load(ordering: .relaxed) }
+  var isActive: Bool { hasBegun.load(ordering: .relaxed) }
 
   // A pipeline needs its channel to be made; set in the initializer and never again.
   private var _pipeline: ChannelPipeline!
   private let closePromise: EventLoopPromise<Void>
-  private let flags = NIOLockedValueBox(Flags())
+  private let hasBegun = Atomic(false)
+  private let mayWrite = Atomic(true)
   private let host: any QUICStreamHost
   private let stream: QUICStream
 
   private var state = State.idle
-  private var pendingWrites = MarkedCircularBuffer<(bytes: ByteBuffer, promise: EventLoopPromise<Void>?)>(
-    initialCapacity: 4
-  )
+  /// Since the last flush.
+  private var pendingWrites: [(bytes: ByteBuffer, promise: EventLoopPromise<Void>?)] = []
   private var pendingBytes = 0
   private var waterMark: ChannelOptions.Types.WriteBufferWaterMark
   private var isOutputClosed = false
@@ -92,7 +87,7 @@ final class QUICStreamChannel: Channel, ChannelCore, @unchecked Sendable {
   func activate() {
     guard state == .idle else { return }
     state = .active
-    flags.withLockedValue { $0.isActive = true }
+    hasBegun.store(true, ordering: .relaxed)
     pipeline.fireChannelActive()
     if autoRead && state == .active { pipeline.read() }
     streamChanged()
@@ -162,12 +157,11 @@ extension QUICStreamChannel: QUICStreamUser {
     // Twice what is in flight keeps the path full; more would only wait, and cost memory where a peer reads
     // slowly or not at all.
     let high = min(waterMark.high, max(2 * stream.output.inFlight, QUICStreamChannel.alwaysHeld))
-    let changed = flags.withLockedValue { flags in
-      let isWritable = flags.isWritable ? waiting <= high : waiting < min(waterMark.low, max(1, high / 8 * 7))
-      defer { flags.isWritable = isWritable }
-      return flags.isWritable != isWritable
-    }
-    if changed && state == .active { pipeline.fireChannelWritabilityChanged() }
+    let low = min(waterMark.low, max(1, high / 8 * 7))
+    let wasWritable = isWritable
+    guard wasWritable != (wasWritable ? waiting <= high : waiting < low) else { return }
+    mayWrite.store(!wasWritable, ordering: .relaxed)
+    if state == .active { pipeline.fireChannelWritabilityChanged() }
   }
 }
 
@@ -192,9 +186,11 @@ extension QUICStreamChannel {
   }
 
   func flush0() {
-    pendingWrites.mark()
-    guard state != .inactive, pendingWrites.hasMark else { return }
-    while pendingWrites.hasMark, let (bytes, promise) = pendingWrites.popFirst() {
+    guard state != .inactive, !pendingWrites.isEmpty else { return }
+    // What a promise's listener writes waits for a flush of its own.
+    let writes = pendingWrites
+    pendingWrites = []
+    for (bytes, promise) in writes {
       pendingBytes -= bytes.readableBytes
       host.connection.write(bytes, on: stream)
       promise?.succeed()
@@ -275,7 +271,8 @@ extension QUICStreamChannel {
     let wasActive = state == .active
     state = .inactive
     stream.user = nil
-    flags.withLockedValue { $0 = Flags(isActive: false, isWritable: false) }
+    hasBegun.store(false, ordering: .relaxed)
+    mayWrite.store(false, ordering: .relaxed)
     switch output {
     case .finish: host.connection.finish(stream)
     case .reset(let code): host.connection.reset(stream, code: code)
@@ -294,8 +291,10 @@ extension QUICStreamChannel {
   }
 
   private func failPendingWrites(_ error: any Error) {
+    let writes = pendingWrites
+    pendingWrites = []
     pendingBytes = 0
-    while let (_, promise) = pendingWrites.popFirst() { promise?.fail(error) }
+    for (_, promise) in writes { promise?.fail(error) }
   }
 }
 

@@ -40,6 +40,8 @@ struct ReceiveQueue {
     guard let batch = batches.popFirst() else { return ByteBuffer() }
     lastSize = batch.readableBytes
     readableBytes -= batch.readableBytes
+    // A stream that is idle holds no memory here.
+    if batches.isEmpty { batches = [] }
     return batch
   }
 }

@@ -7,7 +7,8 @@ import NIOCore
 /// ngtcp2 reads the bytes again when a packet is lost, so each stays where it is until the peer has it. Large
 /// buffers are held, not copied: NIO promises that the memory of a `ByteBuffer`'s storage stays valid for as
 /// long as the storage object is retained (`withUnsafeReadableBytesWithStorageManagement`). Small ones are
-/// copied together into blocks, so that a few bytes do not hold a large read buffer.
+/// copied together into blocks, so that a few bytes do not hold a large read buffer. A queue whose bytes all
+/// arrived holds no memory.
 struct SendQueue {
   private struct Chunk {
     let base: UnsafeMutablePointer<UInt8>
@@ -58,13 +59,12 @@ struct SendQueue {
 
   /// A few bytes of a large read buffer would hold all of it.
   private static func isSmall(_ count: Int, in buffer: ByteBuffer) -> Bool {
-    count < smallest || count <= SmallWrites.size && count < buffer.storageCapacity / 4
+    count < smallest || count <= SmallWrites.largest && count < buffer.storageCapacity / 4
   }
 
   private mutating func copy(_ buffer: ByteBuffer) {
     let count = buffer.readableBytes
-    if block == nil || block.map({ $0.room < count }) == true { block = SmallWrites() }
-    guard let block else { return }
+    let block = blockWithRoom(for: count)
     let base = block.append(buffer)
     if let last = chunks.indices.last, chunks[last].base + chunks[last].count == base,
       chunks[last].storage === block
@@ -73,6 +73,15 @@ struct SendQueue {
     } else {
       chunks.append(Chunk(base: base, count: count, storage: block))
     }
+  }
+
+  /// Blocks are small where little is sent and double while more comes before all is acknowledged.
+  private mutating func blockWithRoom(for count: Int) -> SmallWrites {
+    if let block, block.room >= count { return block }
+    let size = min(SmallWrites.largest, max(SmallWrites.smallest, 2 * (block?.size ?? 0)))
+    let new = SmallWrites(size: max(count, size))
+    block = new
+    return new
   }
 
   /// Fills `vectors` from the first unsent byte on, up to `limit` bytes.
@@ -121,6 +130,10 @@ struct SendQueue {
         nextPlace = 0
       }
     }
+    if chunks.isEmpty {
+      chunks = []
+      block = nil
+    }
   }
 
   /// Nothing more will be sent: what was not sent yet counts no more. What was sent stays in place, for
@@ -132,12 +145,20 @@ struct SendQueue {
 
 /// Memory for writes that are too small to be held one by one.
 private final class SmallWrites {
-  static let size = 16 << 10
+  static let smallest = 512
+  static let largest = 16 << 10
+
+  let size: Int
   /// Owned, freed in `deinit`.
-  private let memory = UnsafeMutablePointer<UInt8>.allocate(capacity: SmallWrites.size)
+  private let memory: UnsafeMutablePointer<UInt8>
   private var used = 0
 
-  var room: Int { SmallWrites.size - used }
+  var room: Int { size - used }
+
+  init(size: Int) {
+    self.size = size
+    memory = .allocate(capacity: size)
+  }
 
   deinit {
     memory.deallocate()
