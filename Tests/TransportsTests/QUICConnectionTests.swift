@@ -21,6 +21,23 @@ import Testing
     #expect(stream.output.held == 0)
   }
 
+  @Test("on a short path an acknowledgement waits a millisecond for an answer to take it along, and no longer")
+  func acknowledgementWaits() throws {
+    let link = try QUICTestLink()
+    link.latency = 50_000
+    link.handshake()
+    link.run(for: 100_000_000)
+    let stream = try #require(link.client.connection.openStream())
+    link.client.connection.write(pattern(64), on: stream)
+    #expect(link.run { link.server?.opened.first?.received.readableBytes == 64 })
+    let server = try #require(link.server).connection
+    let due = try #require(server.wakeUp(now: link.now))
+    #expect(due == link.now + 1_000_000)
+    // To be asked again does not put it off.
+    #expect(server.wakeUp(now: link.now + 900_000) == due)
+    #expect(!server.isDue(now: due - 1) && server.isDue(now: due))
+  }
+
   @Test("every stream arrives whole over a link that loses packets", arguments: [1, 2, 3, 4])
   func loss(seed: Int) throws {
     var random = SeededGenerator(state: UInt64(seed))

@@ -99,6 +99,10 @@ final class QUICTestEnd {
     }
   }
 
+  func timeout(now: UInt64) {
+    if connection.isDue(now: now) { connection.timeout(now: now) }
+  }
+
   var connectionIDs: Int {
     events.reduce(0) { count, event in
       switch event {
@@ -192,11 +196,10 @@ final class QUICTestLink {
         now = max(now, min(end, nextTime() ?? end))
         return condition()
       }
-      // As the driver does, no timer is set for less.
-      now = max(now + 50_000, next)
+      now = max(now + 1000, next)
       deliver()
-      client.connection.timeout(now: now)
-      server?.connection.timeout(now: now)
+      client.timeout(now: now)
+      server?.timeout(now: now)
     }
   }
 
@@ -206,8 +209,8 @@ final class QUICTestLink {
   }
 
   private func nextTime() -> UInt64? {
-    [flights.map(\.due).min(), client.connection.deadline, server?.connection.deadline].compactMap { $0 }
-      .min()
+    [flights.map(\.due).min(), client.connection.wakeUp(now: now), server?.connection.wakeUp(now: now)]
+      .compactMap { $0 }.min()
   }
 
   private func pump(_ end: QUICTestEnd, toServer: Bool) {

@@ -40,6 +40,11 @@ final class QUICPacketOutput {
   fileprivate var burstLeft = 0
   /// When the pause is over that the bursts so far have earned.
   fileprivate var pauseEnd: UInt64 = 0
+  /// The last burst was used up, so that there may be more to send after the pause.
+  fileprivate var wasUsedUp = false
+  /// What was waited for last, and when it is time for that.
+  fileprivate var deadline = UInt64.max
+  fileprivate var wakeUp: UInt64 = 0
 
   init(remote: SocketAddress) {
     self.remote = remote
@@ -83,9 +88,35 @@ extension QUICConnection {
     let start = max(now, min(output.pauseEnd, now + QUICConnection.earliness))
     ngtcp2_conn_update_pkt_tx_time(conn, start)
     let bytes = output.burst - output.burstLeft
-    if bytes > 0 { output.pauseEnd = start + pause(after: bytes) }
+    if bytes > 0 {
+      output.pauseEnd = start + pause(after: bytes)
+      output.wasUsedUp = output.burstLeft <= 0
+    }
     return output.burstLeft <= 0
   }
+
+  /// The shortest wait where there may be more to send after a pause between bursts.
+  private static let smallestPause: UInt64 = 50_000
+  /// The shortest wait else (RFC 9002 §6.1.2). On a short path ngtcp2 lets an acknowledgement wait for an eighth
+  /// of the round trip, which is too short for an answer to take it along.
+  private static let smallestWait: UInt64 = 1_000_000
+
+  /// When to call `timeout`; nil where nothing is waited for.
+  ///
+  /// Calling it again does not put off what is waited for.
+  func wakeUp(now: UInt64) -> UInt64? {
+    guard let deadline else { return nil }
+    let isPausing = output.wasUsedUp || !sendTurns.isEmpty
+    let due = max(deadline, now + (isPausing ? QUICConnection.smallestPause : QUICConnection.smallestWait))
+    output.wakeUp = deadline == output.deadline ? min(due, output.wakeUp) : due
+    output.deadline = deadline
+    return output.wakeUp
+  }
+
+  /// Whether a timer that goes off now is of use: what it was set for may be done.
+  func isDue(now: UInt64) -> Bool { output.wakeUp <= now }
+
+  func forgetWakeUp() { output.deadline = .max }
 
   /// What `ngtcp2_conn_update_pkt_tx_time` computes, in nanoseconds; a second at most.
   private func pause(after bytes: Int) -> UInt64 {

@@ -8,7 +8,7 @@ import NIOCore
 /// one event loop and with times that never go back:
 ///
 ///     receive*  ─┐
-///     timeout    ├─► take events, tell streams ─► nextBatch until nil ─► wait until `deadline`
+///     timeout    ├─► take events, tell streams ─► nextBatch until nil ─► wait for `wakeUp`
 ///     stream use ┘
 ///
 /// ngtcp2 must not be asked to write from inside its own callbacks; they only record what happened.
@@ -262,7 +262,7 @@ extension QUICConnection {
   /// Where the peer is, as far as the path to it is known to work.
   var remoteAddress: SocketAddress? { SocketAddress(ngtcp2_conn_get_path(conn).pointee.remote) }
 
-  /// When `timeout` is due at the latest; nil where nothing is waited for.
+  /// What ngtcp2 waits for next; nil where that is nothing.
   var deadline: UInt64? {
     switch state {
     case .handshaking, .established:
@@ -294,6 +294,7 @@ extension QUICConnection {
 
   /// Does what is due by `now`.
   func timeout(now: UInt64) {
+    forgetWakeUp()
     switch state {
     case .handshaking, .established:
       guard ngtcp2_conn_get_expiry(conn) <= now else { return }

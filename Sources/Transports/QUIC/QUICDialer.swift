@@ -60,6 +60,9 @@ final class QUICDialer {
   ///
   /// - Returns: fails with `OpenError`, at the deadline at the latest.
   func open(deadline: NIODeadline) -> EventLoopFuture<any Channel> {
+    if case .connected(let driver) = state, let channel = driver.openNow() {
+      return loop.makeSucceededFuture(channel)
+    }
     let request = QUICStreamRequest(deadline: deadline, on: loop)
     switch state {
     case .connected(let driver): driver.open(request)

@@ -20,8 +20,7 @@ final class QUICDriver: QUICStreamHost {
 
   /// Bursts in one service; the loop serves others in between.
   private static let burstsAtOnce = 4
-  /// The shortest wait for a timer.
-  private static let smallestWait: UInt64 = 50_000
+  /// The shortest wait for a timer while the socket is full.
   private static let waitForSocket: UInt64 = 5_000_000
 
   let connection: QUICConnection
@@ -64,6 +63,14 @@ final class QUICDriver: QUICStreamHost {
 
   func receive(_ packet: UnsafeRawBufferPointer, on path: QUICPath, ecn: UInt8, now: UInt64) {
     connection.receive(packet, on: path, ecn: ecn, now: now)
+  }
+
+  /// Opens a stream; nil where that is not possible at once.
+  func openNow() -> QUICStreamChannel? {
+    guard requests.isEmpty, endpoint != nil, let stream = connection.openStream() else { return nil }
+    let channel = makeChannel(stream)
+    channel.activate()
+    return channel
   }
 
   /// Opens a stream; where the peer allows no more for now, as soon as it does.
@@ -245,20 +252,22 @@ final class QUICDriver: QUICStreamHost {
 
   /// A timer that is set already and comes early is left alone; it sets itself again.
   private func setTimer() {
-    guard let deadline = connection.deadline, endpoint != nil else {
+    let now = QUICEndpoint.now
+    guard var due = connection.wakeUp(now: now), let endpoint else {
       timer?.cancel()
       timer = nil
       return
     }
     // Nothing can be sent while the socket is full, and the timer would come again at once.
-    let smallest = endpoint?.canSend == true ? QUICDriver.smallestWait : QUICDriver.waitForSocket
-    let due = max(deadline, QUICEndpoint.now + smallest)
+    if !endpoint.canSend { due = max(due, now + QUICDriver.waitForSocket) }
     if timer != nil && timerDue <= due { return }
     timer?.cancel()
     timerDue = due
     timer = loop.assumeIsolated().scheduleTask(deadline: .uptimeNanoseconds(due)) {
       self.timer = nil
-      self.connection.timeout(now: QUICEndpoint.now)
+      let now = QUICEndpoint.now
+      guard self.connection.isDue(now: now) else { return self.setTimer() }
+      self.connection.timeout(now: now)
       self.service()
     }
   }
