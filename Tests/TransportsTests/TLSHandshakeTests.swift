@@ -127,9 +127,9 @@ struct TLSHandshakeTests {
     let resumed = try (0..<3).map { _ in
       let pair = try TLSPair(credentials, tickets: tickets)
       try pair.pump()
-      pair.client.write([1])
+      pair.server.write([1])
       try pair.pump()
-      #expect(pair.server.recorder.bytes == [1])
+      #expect(pair.client.recorder.bytes == [1])
       #expect(pair.client.handler.isResumed == pair.server.handler.isResumed)
       return pair.client.handler.isResumed
     }
@@ -142,11 +142,58 @@ struct TLSHandshakeTests {
   func staleTicket() throws {
     let tickets = SessionTickets()
     let first = try TLSTestCredentials { _ in TLSClientOptions(insecure: true) }
-    try TLSPair(first, tickets: tickets).pump()
+    let old = try TLSPair(first, tickets: tickets)
+    try old.pump()
+    old.server.write([1])
+    try old.pump()
     let second = try TLSPair(TLSTestCredentials { _ in TLSClientOptions(insecure: true) }, tickets: tickets)
     try second.pump()
     try second.client.handshake.now()
     #expect(!second.client.handler.isResumed)
+  }
+
+  @Test("request and answer cost two writes at each end, handshake and ticket included")
+  func flights() throws {
+    let tickets = SessionTickets()
+    for _ in 0..<2 {
+      let pair = try TLSPair(TLSTestCredentials { _ in TLSClientOptions(insecure: true) }, tickets: tickets)
+      let client = pair.client
+      client.handshake.assumeIsolated().whenSuccess { client.write([1, 2, 3]) }
+      try pair.pump()
+      #expect(pair.server.recorder.bytes == [1, 2, 3])
+      #expect(client.writes == 2)
+      #expect(pair.server.writes == 1)
+      pair.server.write([4])
+      try pair.pump()
+      #expect(client.recorder.bytes == [4])
+      #expect(client.writes == 2)
+      #expect(pair.server.writes == 2)
+    }
+    #expect(tickets.take() != nil)
+  }
+
+  @Test("a client that gets no answer has a ticket a little later")
+  func lateTicket() throws {
+    let tickets = SessionTickets()
+    let pair = try TLSPair(TLSTestCredentials(), tickets: tickets)
+    try pair.pump()
+    #expect(tickets.take() == nil)
+    pair.server.loop.advanceTime(by: .milliseconds(100))
+    try pair.pump()
+    #expect(tickets.take() != nil)
+  }
+
+  @Test("a client that closes as soon as it is connected ends what it wrote before")
+  func closedInHandshake() throws {
+    let pair = try TLSPair(TLSTestCredentials())
+    let client = pair.client
+    client.handshake.assumeIsolated().whenSuccess {
+      client.write([1, 2, 3])
+      client.channel.close(promise: nil)
+    }
+    try pair.pump()
+    #expect(pair.server.recorder.happenings == [.bytes(3), .inputClosed])
+    #expect(pair.server.recorder.errors.isEmpty)
   }
 
   @Test("a peer that closes during the handshake is an error")

@@ -86,6 +86,8 @@ final class TLSEnd {
   /// Ciphertext on its way to this end.
   var wire = ByteBuffer()
   var sentBytes = 0
+  /// How often the socket was given bytes.
+  var writes = 0
 
   init(
     _ role: TLSSession.Role,
@@ -116,7 +118,10 @@ final class TLSEnd {
 
   func takeOutput() throws -> ByteBuffer {
     var all = ByteBuffer()
-    while var bytes = try channel.readOutbound(as: ByteBuffer.self) { all.writeBuffer(&bytes) }
+    while var bytes = try channel.readOutbound(as: ByteBuffer.self) {
+      writes += 1
+      all.writeBuffer(&bytes)
+    }
     sentBytes += all.readableBytes
     return all
   }

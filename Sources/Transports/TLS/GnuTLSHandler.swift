@@ -29,6 +29,8 @@ final class GnuTLSHandler: ChannelDuplexHandler {
   /// Closing at once, with bytes of the peer's unread, would make the kernel send RST, which overtakes the
   /// alert.
   private static let lingerTime = TimeAmount.seconds(1)
+  /// How long a server's ticket waits for a first answer that it can go with.
+  private static let ticketDelay = TimeAmount.milliseconds(100)
 
   private let session: TLSSession
   private let tickets: SessionTickets?
@@ -50,6 +52,12 @@ final class GnuTLSHandler: ChannelDuplexHandler {
   private var writes = MarkedCircularBuffer<PendingWrite>(initialCapacity: 4)
   private var outputEnd = OutputEnd.open
   private var lingerTimer: Scheduled<Void>?
+  private var ticketTimer: Scheduled<Void>?
+
+  /// Output waits for what its owner writes at once when the handshake is done: the client's last flight and
+  /// its first request are one write then.
+  private var isCorked = false
+  private var corkedPromises: [EventLoopPromise<Void>] = []
 
   private struct PendingWrite {
     var bytes: ByteBuffer
@@ -110,6 +118,7 @@ extension GnuTLSHandler {
   private func continueHandshake(_ context: ChannelHandlerContext) {
     do {
       let isDone = try session.handshake()
+      isCorked = isDone
       sendOutput(context)
       if isDone {
         opened(context)
@@ -130,12 +139,30 @@ extension GnuTLSHandler {
     handshakePromise?.succeed()
     handshakePromise = nil
     if writes.hasMark { flush(context: context) }
+    uncork(context)
+    if state == .open && session.owesTicket { scheduleTicket(context) }
     if case .wanted(let promise) = outputEnd {
       outputEnd = .open
       endOutput(context, promise)
     }
     deliver(context)
     if isSocketEnded { socketEnded(context) }
+  }
+
+  private func uncork(_ context: ChannelHandlerContext) {
+    guard isCorked else { return }
+    isCorked = false
+    let promises = corkedPromises
+    corkedPromises = []
+    sendOutput(context, completing: promises)
+  }
+
+  private func scheduleTicket(_ context: ChannelHandlerContext) {
+    ticketTimer = context.eventLoop.assumeIsolated().scheduleTask(in: GnuTLSHandler.ticketDelay) {
+      guard self.state == .open, case .open = self.outputEnd else { return }
+      self.session.sendTicket()
+      self.sendOutput(context)
+    }
   }
 
   func channelInactive(context: ChannelHandlerContext) {
@@ -164,6 +191,7 @@ extension GnuTLSHandler {
   private func finish() {
     state = .closed
     lingerTimer?.cancel()
+    ticketTimer?.cancel()
     failHandshake(ChannelError.ioOnClosedChannel)
     failWrites()
   }
@@ -180,6 +208,10 @@ extension GnuTLSHandler {
       outputEnd = .written
       promise?.fail(ChannelError.ioOnClosedChannel)
     }
+    let corked = corkedPromises
+    isCorked = false
+    corkedPromises = []
+    for promise in corked { promise.fail(ChannelError.ioOnClosedChannel) }
     for write in failed { write.promise?.fail(ChannelError.ioOnClosedChannel) }
   }
 }
@@ -300,6 +332,8 @@ extension GnuTLSHandler {
     var encryption = RecordPacking(session)
     let total = writes.prefix(count).reduce(0) { $0 + $1.bytes.readableBytes }
     session.reserveOutput(forPlaintext: total)
+    ticketTimer?.cancel()
+    ticketTimer = nil
     do {
       for index in 0..<count {
         let write = writes.removeFirst()
@@ -320,6 +354,7 @@ extension GnuTLSHandler {
     _ context: ChannelHandlerContext,
     completing promises: [EventLoopPromise<Void>] = []
   ) {
+    if isCorked { return corkedPromises += promises }
     let output = session.takeOutput()
     if output == nil && promises.isEmpty { return }
     // Without output there were empty writes, whose promises still wait for what was written before them.
@@ -364,6 +399,7 @@ extension GnuTLSHandler {
       return
     }
     if state == .handshaking { metrics?.failed(.timeout) }
+    uncork(context)
     if state == .open, case .open = outputEnd, (try? session.endOutput()) != nil { sendOutput(context) }
     finish()
     context.close(promise: promise)

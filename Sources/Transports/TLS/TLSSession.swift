@@ -37,6 +37,8 @@ final class TLSSession {
   static let recordSize = 16384
   /// Header, content type and tag of one record, under any cipher of TLS 1.3.
   private static let recordOverhead = 22
+  /// A usual ticket of ours as a record; a larger one makes the output grow.
+  private static let ticketSize = 512
 
   /// Owned, freed in `deinit`.
   private let handle: gnutls_session_t
@@ -52,17 +54,20 @@ final class TLSSession {
   private var isStarved = false
   private var output = ByteBuffer()
   private var hasGivenTicket = false
+  /// The handshake is done and the client has no ticket yet.
+  private(set) var owesTicket = false
 
   /// - Throws: `GnuTLSFailure` where GnuTLS lacks memory or does not know our settings.
   init(_ role: Role, applicationProtocol: String) throws(GnuTLSFailure) {
-    let side: gnutls_init_flags_t =
+    let flags: [gnutls_init_flags_t] =
       switch role {
-      case .client: GNUTLS_CLIENT
-      case .server: GNUTLS_SERVER
+      // One key share: a second one, for P-256, would cost as much and is for servers without X25519, which
+      // ask again.
+      case .client: [GNUTLS_CLIENT, GNUTLS_NONBLOCK, GNUTLS_KEY_SHARE_TOP]
+      case .server: [GNUTLS_SERVER, GNUTLS_NONBLOCK, GNUTLS_NO_AUTO_SEND_TICKET]
       }
-    let nonBlocking: gnutls_init_flags_t = GNUTLS_NONBLOCK
     var session: gnutls_session_t?
-    try GnuTLSFailure.check(gnutls_init(&session, side.rawValue | nonBlocking.rawValue))
+    try GnuTLSFailure.check(gnutls_init(&session, flags.reduce(0) { $0 | $1.rawValue }))
     guard let session else { throw GnuTLSFailure(code: GNUTLS_E_MEMORY_ERROR) }
     handle = session
     self.role = role
@@ -111,10 +116,23 @@ extension TLSSession {
     while true {
       isStarved = false
       let result = gnutls_handshake(handle)
-      if result >= 0 { return true }
+      if result >= 0 { break }
       guard isPassing(result) else { throw fail(result) }
       if isStarved { return false }
     }
+    if case .server = role { owesTicket = true }
+    return true
+  }
+
+  /// Writes the ticket that is owed, if one is; `write` does so by itself.
+  ///
+  /// One is enough, for a client that resumes by it gets the next. It goes with the first answer, because
+  /// alone it would cost both ends a system call and a wake-up.
+  func sendTicket() {
+    guard owesTicket else { return }
+    owesTicket = false
+    // Without a ticket the next handshake is a full one, no more.
+    gnutls_session_ticket_send(handle, 1, 0)
   }
 
   /// Whether the session goes on from an earlier one, by a ticket.
@@ -176,6 +194,7 @@ extension TLSSession {
 
   /// Encrypts `bytes` behind what waits to be taken already.
   func write(_ bytes: UnsafeRawBufferPointer) throws(TLSError) {
+    sendTicket()
     var rest = bytes[...]
     while !rest.isEmpty {
       let piece = UnsafeRawBufferPointer(rebasing: rest.prefix(TLSSession.recordSize))
@@ -190,7 +209,8 @@ extension TLSSession {
   /// Makes room for the records of this much plaintext, so that the output need not grow step by step.
   func reserveOutput(forPlaintext count: Int) {
     let records = count / TLSSession.recordSize + 1
-    let ciphertext = count + records * TLSSession.recordOverhead
+    let ticket = owesTicket ? TLSSession.ticketSize : 0
+    let ciphertext = count + records * TLSSession.recordOverhead + ticket
     if output.capacity == 0 {
       output = ByteBufferAllocator().buffer(capacity: ciphertext)
     } else {
@@ -217,7 +237,7 @@ extension TLSSession {
 extension TLSSession {
   /// Whether a result means that the same call is to be made again, now or with more bytes.
   private func isPassing(_ result: CInt) -> Bool {
-    [GNUTLS_E_AGAIN, GNUTLS_E_INTERRUPTED, GNUTLS_E_WARNING_ALERT_RECEIVED].contains(result)
+    result == GNUTLS_E_AGAIN || result == GNUTLS_E_INTERRUPTED || result == GNUTLS_E_WARNING_ALERT_RECEIVED
   }
 
   /// Puts the right alert into the output and says what went wrong.
