@@ -4,7 +4,7 @@
     sudo Benchmarks/grid.py [--cells '100/40/*' 30/200/1] [--seconds 10] [--again]
 
 A cell is `RATE/ROUND TRIP/LOSS` in Mbit/s, ms and percent each way; `*` stands for any. What is measured already
-is not measured again, so that a run that was ended goes on. README.md says how to read it.
+is not measured again, so that a run that was ended goes on; what failed is. README.md says how to read it.
 """
 
 import argparse
@@ -110,7 +110,7 @@ def main():
     cells = [cell for cell in itertools.starmap(Cell, itertools.product(RATES, ROUND_TRIPS, LOSSES))
              if any(fnmatch.fnmatch(cell.name, pattern) for pattern in options.cells)]
     todo = [(cell, one) for cell in cells for one in contenders(options)
-            if options.again or one.name not in results.get(cell.name, {})]
+            if options.again or "echoes" not in results.get(cell.name, {}).get(one.name, {})]
     say(f"{len(todo)} measurements, about {len(todo) * (2 * options.seconds + 3) / 60:.0f} minutes")
     folder = Path(tempfile.mkdtemp(prefix="magicalane-grid-"))
     try:

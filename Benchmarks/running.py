@@ -38,7 +38,7 @@ class Running:
         if any(program.has_ended for program in self.programs):
             return False
         probe = getattr(self.contender, "has_answered", None)
-        return probe() if probe else self.entry.run("echo", seconds=0.05, timeout=2)
+        return probe() if probe else self.entry.run("download", bytes=1000, timeout=5)
 
     def cpu_seconds(self):
         return sum(program.cpu_seconds() for program in self.programs)
