@@ -21,7 +21,7 @@ import Testing
     #expect(stream.output.held == 0)
   }
 
-  @Test("on a short path an acknowledgement waits a millisecond for an answer to take it along, and no longer")
+  @Test("on a short path an acknowledgement waits a millisecond for an answer to go with, no longer")
   func acknowledgementWaits() throws {
     let link = try QUICTestLink()
     link.latency = 50_000
