@@ -179,6 +179,79 @@ struct LoopbackTests {
     await listener.close()
   }
 
+  /// Answers CONNECT requests, but closes without a word for as many as `breaking` says.
+  private final class ConnectAnswer: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+    private let breaking: NIOLockedValueBox<Int>
+
+    init(breaking: NIOLockedValueBox<Int>) {
+      self.breaking = breaking
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+      context.read()
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+      let isBroken = breaking.withLockedValue { left in
+        defer { left = max(left - 1, 0) }
+        return left > 0
+      }
+      if isBroken { return context.close(promise: nil) }
+      context.writeAndFlush(wrapOutboundOut(ByteBuffer(string: "HTTP/1.1 200 OK\r\n\r\n")), promise: nil)
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+      if case .inputClosed? = event as? ChannelEvent { context.close(promise: nil) }
+    }
+  }
+
+  @Test("a session takes a warm connection, and does not see that one was broken", .timeLimit(.minutes(1)))
+  func warm() async throws {
+    let directory = try TemporaryDirectory()
+    _ = try SelfSignedCertificate.make(hosts: ["127.0.0.1"]).write(to: directory.path)
+    let listener = try TLSListener(
+      options: .init(tls: TLSServerOptions(certificate: "cert.pem", key: "key.pem")),
+      context: listenContext("tls", "127.0.0.1:0", directory: directory.path)
+    )
+    let accepted = NIOLockedValueBox(0)
+    let breaking = NIOLockedValueBox(0)
+    let address = try await listener.bind { channel in
+      accepted.withLockedValue { $0 += 1 }
+      return channel.eventLoop.makeCompletedFuture {
+        try channel.pipeline.syncOperations.addHandler(ConnectAnswer(breaking: breaking))
+      }
+    }
+    let transport = try TLSTransport(
+      options: .init(
+        server: #require(Target(address.location)),
+        tls: TLSClientOptions(ca: "cert.pem"),
+        warm: 1
+      ),
+      context: transportContext(directory: directory.path)
+    )
+    let loop = LoopbackTests.loops.next()
+    var opened: [any Channel] = []
+    for number in 0..<4 {
+      if number == 2 { breaking.withLockedValue { $0 = 1 } }
+      opened.append(try await transport.connect(request(address), on: loop).get())
+      // From the second on each has a successor made ready.
+      while number > 0, try await loop.submit({ transport.warmCount(on: loop) }).get() == 0 {
+        await Task.yield()
+      }
+    }
+    // Two of their own, a broken one and the one in its place, a warm one, and one that waits still.
+    let active = opened.count { $0.isActive }
+    #expect(active == 4)
+    let total = accepted.withLockedValue { $0 }
+    #expect(total == 6)
+    await transport.shutdown()
+    #expect(try await loop.submit({ transport.warmCount(on: loop) }).get() == 0)
+    for channel in opened { try? await channel.close().get() }
+    await listener.close()
+  }
+
   @Test("a server that refuses, or that is not to be trusted, fails the stream with the reason")
   func tlsFailures() async throws {
     let directory = try TemporaryDirectory()

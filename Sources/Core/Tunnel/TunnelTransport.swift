@@ -29,9 +29,13 @@ extension TunnelTransport {
   }
 
   /// What `connect` does by default, for a transport that has a `connect` of its own for some requests.
+  ///
+  /// - Parameter ready: asked once, where the request may go out at all, for a stream to the server that is open
+  ///   already; where it gives none, `openStream` opens one.
   public func connectThroughServer(
     _ request: ConnectRequest,
-    on loop: any EventLoop
+    on loop: any EventLoop,
+    over ready: () -> EventLoopFuture<any Channel>? = { nil }
   ) -> EventLoopFuture<any Channel> {
     let target = request.target
     // A frontend of someone else may have made a name of any bytes; they must not become lines of our head.
@@ -44,7 +48,7 @@ extension TunnelTransport {
       )
     }
     let exchange = ConnectExchange(target: target, credentials: credentials)
-    let stream = openStream(deadline: request.deadline, on: loop).hop(to: loop)
+    let stream = ready() ?? openStream(deadline: request.deadline, on: loop).hop(to: loop)
     if let health {
       stream.whenComplete { result in
         switch result {

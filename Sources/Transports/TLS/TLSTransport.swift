@@ -10,6 +10,8 @@ public struct TLSTransport: TunnelTransport {
   public struct Options: Decodable, Sendable {
     var server: Target
     var tls: TLSClientOptions?
+    /// Most connections that each event loop keeps ready for coming sessions; default 8.
+    var warm: Int?
   }
 
   /// The name in the config.
@@ -21,71 +23,62 @@ public struct TLSTransport: TunnelTransport {
   public let credentials: Credentials?
   /// Told of each attempt to reach the server.
   public let health: TransportHealth?
-  private let server: Target
-  private let resolver: NameResolver
-  private let socket: TCPSocket
-  private let tls: TLSClientCredentials
-  private let tickets = SessionTickets()
-  private let metrics: TLSMetrics
+  private let dialer: TLSDialer
+  private let pools: WarmPools
 
   /// - Throws: `PluginError` that names the key, and the file, at fault.
   public init(options: Options, context: TransportContext) throws {
-    server = options.server
     credentials = context.credentials
     health = context.health
-    resolver = context.resolver
-    socket = TCPSocket(buffer: context.buffer)
-    metrics = TLSMetrics(transport: context.name)
-    tls = try TLSClientCredentials(
-      options: options.tls ?? TLSClientOptions(),
-      host: options.server.host,
-      directory: context.directory,
-      logger: context.logger
+    dialer = TLSDialer(
+      server: options.server,
+      resolver: context.resolver,
+      socket: TCPSocket(buffer: context.buffer),
+      credentials: try TLSClientCredentials(
+        options: options.tls ?? TLSClientOptions(),
+        host: options.server.host,
+        directory: context.directory,
+        logger: context.logger
+      ),
+      metrics: TLSMetrics(transport: context.name)
     )
+    let warm = options.warm ?? 8
+    guard (0...64).contains(warm) else {
+      throw PluginError("warm must be between 0 and 64, not \(warm)", at: ["warm"])
+    }
+    pools = WarmPools(limit: warm, dialer: dialer)
   }
 
   /// Opens a connection and completes its handshake; see `TunnelTransport`.
   public func openStream(deadline: NIODeadline, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
-    resolver.open(server, deadline: deadline, on: loop) { address in
-      connect(to: address, deadline: deadline, on: loop)
-    }
+    dialer.open(deadline: deadline, on: loop)
   }
 
-  private func connect(
-    to address: SocketAddress,
-    deadline: NIODeadline,
-    on loop: any EventLoop
-  ) -> EventLoopFuture<any Channel> {
-    let handshake = loop.makePromise(of: Void.self)
-    let connected = socket.connect(to: address, deadline: deadline, on: loop) { channel in
-      channel.eventLoop.makeCompletedFuture {
-        let session = try TLSSession(
-          .client(tls, ticket: tickets.take()),
-          applicationProtocol: TLSTransport.applicationProtocol
-        )
-        let handler = GnuTLSHandler(
-          session,
-          tickets: tickets,
-          handshakePromise: handshake,
-          metrics: metrics
-        )
-        try channel.pipeline.syncOperations.addHandler(handler)
-      }
+  /// Asks for the target on a connection that is warm, where there is one.
+  ///
+  /// A warm one may have broken without anybody seeing it yet. Then the request goes out once more on a new one:
+  /// its server said nothing, and not a byte of the session was sent.
+  public func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
+    guard loop.inEventLoop else { return loop.flatSubmit { connect(request, on: loop) } }
+    var taken: WarmConnection?
+    let opened = connectThroughServer(request, on: loop) {
+      taken = pools.take(on: loop)
+      return taken.map { loop.makeSucceededFuture($0.channel) }
     }
-    // Where no handler came to hold the promise, this completes it.
-    connected.whenFailure { handshake.fail($0) }
-    return connected.flatMap { channel in
-      let timer = loop.scheduleTask(deadline: deadline) {
-        handshake.fail(OpenError(.timedOut, "the server did not complete the TLS handshake in time"))
-      }
-      handshake.futureResult.whenComplete { result in
-        timer.cancel()
-        if case .failure = result { channel.close(promise: nil) }
-      }
-      return handshake.futureResult.map { channel }
-    }.flatMapErrorThrowing { error in
-      guard let error = error as? TLSError else { throw error }
-      throw OpenError(.failed, "TLS with the server failed: \(error)", cause: error)
-    }
+    guard let taken else { return opened }
+    return opened.assumeIsolated().flatMapError { error in
+      guard !taken.hasAnswered, loop.now < request.deadline else { return loop.makeFailedFuture(error) }
+      return connectThroughServer(request, on: loop)
+    }.nonisolated()
+  }
+
+  /// How many connections of this loop wait for sessions; called on the loop.
+  func warmCount(on loop: any EventLoop) -> Int {
+    pools.count(on: loop)
+  }
+
+  /// Closes the connections that wait for sessions.
+  public func shutdown() async {
+    await pools.shutDown()
   }
 }
