@@ -63,6 +63,8 @@ enum MetricFamilies {
     "magicalane_open_duration_seconds": "From a client's request to the opened stream.",
     "magicalane_session_duration_seconds": "From accept to the end of a session.",
 
+    "magicalane_names_total": "Names that were needed, by where their addresses came from.",
+
     "magicalane_tls_handshakes_total": "TLS handshakes over TCP that were completed.",
     "magicalane_tls_resumptions_total": "Completed TLS handshakes that went on from an earlier session.",
     "magicalane_tls_failures_total": "TLS sessions over TCP that failed, by cause.",

@@ -85,7 +85,8 @@ final class AddressRace {
 }
 
 extension NameResolver {
-  /// Resolves the target and opens a channel to the first of its permitted addresses that answers.
+  /// Resolves the target and opens a channel to the first of its permitted addresses that answers. Where none
+  /// does, what was known of the name is forgotten.
   ///
   /// - Parameter attempt: connects to one address, and fails at `deadline` at the latest; called on `loop`, or
   ///   by the caller's thread where the target is an address.
@@ -97,12 +98,23 @@ extension NameResolver {
     on loop: any EventLoop,
     attempt: @escaping @Sendable (SocketAddress) -> EventLoopFuture<any Channel>
   ) -> EventLoopFuture<any Channel> {
-    if case .address(let address) = target.host {
+    switch target.host {
+    case .address(let address):
       return openAddress(address.socketAddress(port: target.port), target, policy, loop, attempt)
+    case .name(let written):
+      let name = written.lowercased()
+      return answer(to: name, by: deadline, on: loop).flatMap { answer in
+        let addresses: [SocketAddress]
+        do {
+          addresses = try NameResolver.permitted(answer.result.get(), target, policy)
+        } catch {
+          return loop.makeFailedFuture(error)
+        }
+        let race = AddressRace.run(addresses, deadline: deadline, on: loop, attempt: attempt)
+        race.whenFailure { _ in self.drop(name, answer) }
+        return race
+      }
     }
-    let addresses = resolve(target, policy: policy, on: loop)
-      .withDeadline(deadline) { OpenError(.timedOut, "\(target) did not resolve in time") }
-    return addresses.flatMap { AddressRace.run($0, deadline: deadline, on: loop, attempt: attempt) }
   }
 
   /// One address needs no resolver and no race; the attempt keeps the deadline.

@@ -22,6 +22,11 @@ struct LimitsEntry: Decodable {
   var drainTimeout: Timeout?
 }
 
+struct ResolverEntry: Decodable {
+  var cache: ConfigDuration?
+  var cacheFailures: ConfigDuration?
+}
+
 /// The keys that every frontend has; the rest is its type's and its listener's.
 struct FrontendEntry: Decodable {
   var name: EntryName

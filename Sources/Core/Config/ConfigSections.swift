@@ -32,12 +32,13 @@ struct ConfigSections {
         directory: directory
       )
     }
-    findings.expect(["log", "admin", "limits", "frontends", "transports"], at: [])
+    findings.expect(["log", "admin", "limits", "resolver", "frontends", "transports"], at: [])
     let limits = readLimits()
     let configuration = Configuration(
       log: readLog(),
       admin: readAdmin(),
       limits: limits,
+      resolver: readResolver(),
       frontends: entries("frontends").compactMap { readFrontend($0, limits) },
       transports: (entries("transports") + addedTransports()).compactMap { readTransport($0, limits) },
       directory: directory,
@@ -73,6 +74,14 @@ struct ConfigSections {
     limits.idleTimeout = entry.idleTimeout?.amount ?? limits.idleTimeout
     limits.drainTimeout = entry.drainTimeout?.amount ?? limits.drainTimeout
     return limits
+  }
+
+  private func readResolver() -> ResolverSettings {
+    var settings = ResolverSettings()
+    guard let entry = section("resolver", ResolverEntry.self) else { return settings }
+    settings.cache = entry.cache?.amount ?? settings.cache
+    settings.cacheFailures = entry.cacheFailures?.amount ?? settings.cacheFailures
+    return settings
   }
 
   private func section<T: Decodable>(_ key: String, _ type: T.Type) -> T? {

@@ -9,6 +9,8 @@ public struct Configuration: Sendable {
   public var admin: AdminSettings
   /// `limits:`, with the defaults for what it leaves out.
   public var limits: Limits
+  /// `resolver:`
+  public var resolver = ResolverSettings()
   /// In the order of the file.
   public var frontends: [FrontendSettings]
   /// Those of the file, and `direct` where the file does not define it.

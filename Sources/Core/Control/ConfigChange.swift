@@ -37,7 +37,7 @@ public struct ConfigDifference: Sendable, Equatable {
   public var frontends = Entries()
   /// Under `transports:`.
   public var transports = Entries()
-  /// The other sections that differ: `admin`, `limits`, `log`.
+  /// The other sections that differ: `admin`, `limits`, `log`, `resolver`.
   public var sections: [String] = []
 
   /// Whether both have the same effect.
@@ -55,6 +55,7 @@ public struct ConfigDifference: Sendable, Equatable {
     if old?.admin != new.admin { sections.append("admin") }
     if old?.limits != new.limits { sections.append("limits") }
     if old?.log != new.log { sections.append("log") }
+    if old?.resolver != new.resolver { sections.append("resolver") }
   }
 }
 

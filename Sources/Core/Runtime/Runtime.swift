@@ -50,6 +50,8 @@ public actor Runtime {
           $0.name == name && $0.fingerprint == running.settings.fingerprint
         }
     }
+    // What a name means by now counts for the listeners that are bound.
+    resolver.forgetAll()
     let bound = try await bind(built, inPlaceOf: replaced)
     await swap(configuration, newTransports, bound, replaced)
   }
@@ -307,6 +309,7 @@ extension Runtime {
     let oldTransports = transports.values.filter { newTransports[$0.settings.name]?.id != $0.id }
     transports = newTransports
     limits = configuration.limits
+    resolver.apply(configuration.resolver)
     sessions.setLimit(limits.sessions)
     for name in replaced.keys { frontends[name] = nil }
     lost = []

@@ -131,6 +131,13 @@ import Testing
     #expect(config.transports.map(\.connectTimeout) == [.milliseconds(500), .seconds(9), .milliseconds(500)])
   }
 
+  @Test func `names are remembered for the times of the resolver section, zero included`() throws {
+    #expect(try config("log: {}").resolver == ResolverSettings())
+    let config = try config("resolver: {cache: 2m, cache_failures: 0s}")
+    #expect(config.resolver.cache == .minutes(2))
+    #expect(config.resolver.cacheFailures == .zero)
+  }
+
   @Test func `a transport named direct takes the place of the one that is always there`() throws {
     let config = try config("transports: [{name: direct, type: tls, server: 'a:1'}]")
     #expect(config.transports.map(\.type) == ["tls"])
