@@ -8,7 +8,7 @@ SOURCES := $(wildcard Sources Tests Examples)
 EXAMPLES := $(patsubst %/Package.swift,%,$(wildcard Examples/Package.swift Examples/*/Package.swift))
 
 BUILD_PACKAGES := libngtcp2-dev libngtcp2-crypto-gnutls-dev libgnutls28-dev libmicrohttpd-dev pkg-config
-TEST_PACKAGES := curl openssl gnutls-bin iproute2 util-linux slowhttptest python3 python3-venv
+TEST_PACKAGES := gcc libc6-dev curl openssl gnutls-bin iproute2 util-linux slowhttptest python3 python3-venv
 BENCH_PACKAGES := gcc libc6-dev openssl iproute2 util-linux python3 python3-pip
 # Unpacked into .venv and not installed: as a package, prometheus would start a server.
 UNPACKED_PACKAGES := prometheus

@@ -187,7 +187,7 @@ class Programs:
         self.running = []
         Programs.alive.add(self)
 
-    def run(self, config, listeners=None, **options):
+    def run(self, config, listeners=None, arguments=(), **options):
         """`magicalane run` with this config: text, or a value that is written as JSON."""
         if not isinstance(config, str):
             config = with_test_defaults(config)
@@ -195,7 +195,7 @@ class Programs:
             config = json.dumps(config, indent=2)
         directory = self.new_directory()
         (directory / "magicalane.yaml").write_text(config)
-        return self.start(["run", "-c", "magicalane.yaml"], listeners, directory, **options)
+        return self.start(["run", "-c", "magicalane.yaml", *arguments], listeners, directory, **options)
 
     def start(self, arguments, listeners, directory=None, **options):
         program = Program(arguments, directory or self.new_directory(), listeners, **options)
