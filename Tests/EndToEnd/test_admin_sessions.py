@@ -372,6 +372,32 @@ def test_metrics_are_clean(api, open_session, targets, key):
         assert name.startswith("magicalane_"), name
 
 
+def test_a_name_is_asked_for_once_in_its_time_and_a_reload_sets_the_time(programs, targets, key):
+    config = {"frontends": [front()], "resolver": {"cache": "10m"}}
+    program, api = administered(programs, config)
+
+    def looked_up(sessions):
+        """How often a name was looked up, and how often it was known, in so many sessions to one."""
+        names = "magicalane_names_total"
+        before = api.metrics()
+        for _ in range(sessions):
+            with open_through(SOCKS5, program.address("front").pair, "localhost", targets.port) as stream:
+                stream.sendall(f"echo {key}\nx".encode())
+                assert read_exactly(stream, 1) == b"x"
+        after = api.metrics()
+        return [
+            total(after, names, answer=answer) - total(before, names, answer=answer)
+            for answer in ("asked", "cached")
+        ]
+
+    assert looked_up(3) == [1, 2]
+    assert looked_up(2) == [0, 2]
+    api.change(lambda config: config["resolver"].update(cache="0s"))
+    assert looked_up(3) == [3, 0]
+    api.change(lambda config: config["resolver"].update(cache="1h"))
+    assert looked_up(3) == [1, 2]
+
+
 def total(metrics, name, **labels):
     """The sum of the samples of this name whose labels fit."""
     wanted = {f'{label}="{value}"' for label, value in labels.items()}
