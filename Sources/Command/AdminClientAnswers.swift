@@ -11,6 +11,11 @@ enum AdminAPI {
       var source: String
     }
 
+    struct Memory: Decodable {
+      var limit: UInt64
+      var used: UInt64
+    }
+
     var version: String
     var started: String
     var uptimeSeconds: Double
@@ -21,6 +26,7 @@ enum AdminAPI {
     var transports: Int
     var retiring: Int
     var eventLoops: Int
+    var memory: Memory
   }
 
   struct LastError: Decodable {

@@ -44,7 +44,7 @@ struct Service {
     output.current = configuration.log
     let logger = output.makeLogger()
     let metrics = Self.metrics(logger)
-    let runtime = Runtime(loops: .singletonMultiThreadedEventLoopGroup, logger: logger)
+    let runtime = Runtime(loops: .singletonMultiThreadedEventLoopGroup, logger: logger, memory: .process)
     let live = LiveConfig(runtime: runtime, source: source, logger: logger)
     let admin = AdminServer(
       live: live,

@@ -73,6 +73,7 @@ struct StatusReport {
       "magicalane \(status.version), \(status.state) for \(Amount.duration(seconds: status.uptimeSeconds))",
       "config: \(config.source), generation \(config.generation) (\(config.origin), \(ago(config.applied)))",
       "sessions: \(status.sessions) on \(Amount.count(status.eventLoops, "event loop"))\(retiring)",
+      "memory: \(Amount.bytes(status.memory.used)) of \(Amount.bytes(status.memory.limit)) wait in streams",
     ]
   }
 

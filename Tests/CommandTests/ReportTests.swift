@@ -28,7 +28,8 @@ enum Samples {
       {"version": "0.1.0", "started": "2026-01-01T00:00:00.500Z", "uptime_seconds": 7500, "state": "running",
        "config": {"generation": 3, "origin": "reload", "applied": "2026-01-01T02:04:00.5Z",
                   "source": "/etc/lane.yaml", "tag": "x"},
-       "sessions": 2, "frontends": 1, "transports": 1, "retiring": 1, "event_loops": 2}
+       "sessions": 2, "frontends": 1, "transports": 1, "retiring": 1, "event_loops": 2,
+       "memory": {"limit": 2147483648, "used": 1572864}}
       """
   )
 
@@ -66,6 +67,7 @@ enum Samples {
         "magicalane 0.1.0, running for 2h05m",
         "config: /etc/lane.yaml, generation 3 (reload, 1m00s ago)",
         "sessions: 2 on 2 event loops, 1 retiring",
+        "memory: 1.5 MiB of 2.0 GiB wait in streams",
         "",
         "FRONTEND  TYPE    LISTEN                TRANSPORT  STATE      SESSIONS                 TOTAL  FAILED"
           + "       UP  DOWN  LAST ERROR",

@@ -30,7 +30,7 @@ import Testing
 
 @Suite("What waits in a stream") struct BufferShareTests {
   /// A stream's window, one batch of it and the socket behind it share one buffer.
-  @Test("in and out together keep the buffer", arguments: [64 << 10, 1 << 20, 16 << 20, 1 << 30])
+  @Test("in and out together keep the buffer", arguments: [8 << 10, 64 << 10, 1 << 20, 16 << 20, 1 << 30])
   func share(buffer: Int) {
     let windows = QUICWindows(buffer: buffer)
     let socket = TCPSocket(buffer: buffer)

@@ -31,8 +31,10 @@ private final class ChannelPair {
     func streamEnded(_ channel: QUICStreamChannel) { ended += 1 }
   }
 
-  init(buffer: Int = 1 << 20) throws {
-    link = try QUICTestLink()
+  init(buffer: Int = 1 << 20, memory: StreamMemory = StreamMemory()) throws {
+    var settings = QUICSettings()
+    settings.windows = QUICWindows(buffer: 20 << 20, memory: memory)
+    link = try QUICTestLink(client: settings)
     link.handshake()
     let server = try #require(link.server)
     near = Side(link.client.connection)
@@ -173,6 +175,23 @@ private final class Record: ChannelInboundHandler {
       pair.run()
     }
     #expect(near.isWritable)
+  }
+
+  @Test("where the budget is used up a stream holds its least and no more, and goes on with that")
+  func scarce() throws {
+    let budget = MemoryBudget(limit: 16 << 20)
+    var others = MemoryClaim(budget)
+    others.hold(16 << 20)
+    let pair = try ChannelPair(buffer: 20 << 20, memory: StreamMemory(budget: budget))
+    let near = pair.channel(pair.near)
+    try pair.write(pattern(budget.least), on: pair.near)
+    #expect(near.isWritable)
+    try pair.write(pattern(1), on: pair.near)
+    #expect(!near.isWritable)
+    #expect(budget.used == (16 << 20) + budget.least)
+    pair.run()
+    #expect(near.isWritable)
+    #expect(budget.used == 16 << 20)
   }
 
   @Test("a write's promise succeeds with the flush that hands its bytes over")

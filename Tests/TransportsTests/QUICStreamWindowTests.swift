@@ -32,7 +32,7 @@ import Testing
     let windows = QUICWindows(buffer: 16 << 20)
     var window = QUICStreamWindow(windows)
     var told = windows.initialStream
-    for now in 1...100 as ClosedRange<UInt64> { told += window.take(1 << 20, now: now) { 1000 } }
+    for now in 1...100 as ClosedRange<UInt64> { told += window.take(1 << 20, now: now) { 1000 } - (1 << 20) }
     #expect(told == windows.maxStream)
   }
 
@@ -41,6 +41,22 @@ import Testing
     let windows = QUICWindows(buffer: 16 << 20)
     #expect(windows.maxStream - windows.initialStream / 2 > 12_500_000)
     #expect(windows.connection / 2 > 12_500_000)
+  }
+
+  @Test("a window shrinks as its bytes are taken where memory runs short, and grows again where it does not")
+  func scarce() {
+    let windows = QUICWindows(buffer: 16 << 20)
+    var window = QUICStreamWindow(windows)
+    grow(&window, pieces: 2000, of: 64 << 10, every: QUICStreamWindowTests.roundTrip / 40)
+    let before = window.size
+    let later = 10_000 * QUICStreamWindowTests.roundTrip
+    #expect(window.take(1 << 20, now: later, room: 4 << 20) { 1000 } == 0)
+    #expect(window.size == before - (1 << 20))
+    for now in later...later + 100 { _ = window.take(1 << 20, now: now, room: 0) { 1000 } }
+    #expect(window.size == windows.initialStream)
+    #expect(window.take(1000, now: later + 100, room: 0) { 1000 } == 1000)
+    for now in later + 100...later + 300 { _ = window.take(1 << 20, now: now) { 1000 } }
+    #expect(window.size == windows.maxStream)
   }
 
   @Test("a window never exceeds the buffer")

@@ -22,9 +22,15 @@ struct StatusBody: Encodable {
   var transports: Int
   var retiring: Int
   var eventLoops: Int
+  var memory: Memory
+
+  struct Memory: Encodable {
+    var limit: Int
+    var used: Int
+  }
 
   enum CodingKeys: String, CodingKey {
-    case version, started, state, config, sessions, frontends, transports, retiring
+    case version, started, state, config, sessions, frontends, transports, retiring, memory
     case uptimeSeconds = "uptime_seconds"
     case eventLoops = "event_loops"
   }

@@ -64,7 +64,8 @@ extension AdminAPI {
         frontends: runtime.frontends,
         transports: runtime.transports,
         retiring: runtime.retiring,
-        eventLoops: runtime.eventLoops
+        eventLoops: runtime.eventLoops,
+        memory: .init(limit: runtime.memory.limit, used: runtime.memory.used)
       )
     }
   }

@@ -19,11 +19,13 @@ enum MetricFamilies {
 
   /// Families that the exporter itself fills; nobody else gets their names.
   static let reserved: Set<String> = Set(
-    ProcessMetrics.Family.allCases.map(\.name) + [buildInfo, droppedSeries]
+    ProcessMetrics.Family.allCases.map(\.name) + [buildInfo, droppedSeries, memoryLimit, memoryUsed]
   )
 
   static let buildInfo = "magicalane_build_info"
   static let droppedSeries = "magicalane_metrics_dropped_series_total"
+  static let memoryLimit = "magicalane_memory_limit_bytes"
+  static let memoryUsed = "magicalane_memory_used_bytes"
 
   private static let ownBuckets: [String: [Double]] = [
     "magicalane_open_duration_seconds": openingTime,
@@ -55,6 +57,8 @@ enum MetricFamilies {
     buildInfo: "Always 1; the version is in the label.",
     droppedSeries:
       "Series that are recorded nowhere, because there are too many or another kind has their name.",
+    memoryLimit: "What may wait in all streams together.",
+    memoryUsed: "What is claimed of it.",
 
     "magicalane_sessions_started_total": "Streams that a frontend accepted.",
     "magicalane_sessions_active": "Sessions that have not ended yet.",

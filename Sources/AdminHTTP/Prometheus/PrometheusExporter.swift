@@ -1,5 +1,6 @@
 import CoreMetrics
 import Logging
+import MagicalaneCore
 import NIOConcurrencyHelpers
 import Synchronization
 
@@ -23,6 +24,7 @@ public final class PrometheusExporter: MetricsFactory {
   private let version: String
   private let seriesLimit: Int
   private let logger: Logger
+  private let memory: MemoryBudget
   private let readProcess: @Sendable () -> ProcessMetrics
   private let registry = NIOLockedValueBox(SeriesRegistry())
   private let dropped = Atomic<Int>(0)
@@ -31,16 +33,19 @@ public final class PrometheusExporter: MetricsFactory {
   ///   - version: of the program, for `magicalane_build_info`.
   ///   - logger: hears once about each name that two kinds want, and about too many series.
   ///   - seriesLimit: new series beyond this are recorded nowhere and counted as dropped.
+  ///   - memory: shown with each text.
   ///   - process: called for each text.
   public init(
     version: String,
     logger: Logger,
     seriesLimit: Int = PrometheusExporter.mostSeries,
+    memory: MemoryBudget = .process,
     process: @escaping @Sendable () -> ProcessMetrics = ProcessMetrics.current
   ) {
     self.version = version
     self.logger = logger
     self.seriesLimit = seriesLimit
+    self.memory = memory
     readProcess = process
   }
 
@@ -69,7 +74,13 @@ public final class PrometheusExporter: MetricsFactory {
     let lost = FamilySnapshot(MetricFamilies.droppedSeries, .counter) {
       $0.sample(MetricFamilies.droppedSeries, "", dropped)
     }
-    return measured + [build, lost]
+    let budget = [(MetricFamilies.memoryLimit, memory.limit), (MetricFamilies.memoryUsed, memory.used)]
+    let bytes = budget.map { name, bytes in
+      FamilySnapshot(name: name, kind: .gauge, help: MetricFamilies.help(name)) {
+        $0.sample(name, "", Double(bytes))
+      }
+    }
+    return measured + bytes + [build, lost]
   }
 
   /// - Parameter make: a new series where there is none of this name yet.

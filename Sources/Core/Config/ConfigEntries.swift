@@ -14,6 +14,7 @@ struct AdminEntry: Decodable {
 }
 
 struct LimitsEntry: Decodable {
+  var memory: MemorySize?
   var buffer: BufferSize?
   var sessions: SessionCount?
   var connectTimeout: Timeout?
@@ -114,7 +115,7 @@ struct UserName: ConfigScalar {
 struct BufferSize: ConfigScalar {
   var bytes: Int
 
-  static var configForm: String { "a size from 64KiB to 1GiB" }
+  static var configForm: String { "a size from 8KiB to 1GiB" }
   static var configPlaceholder: BufferSize { BufferSize(bytes: 1 << 20) }
 
   init(bytes: Int) {
@@ -122,9 +123,26 @@ struct BufferSize: ConfigScalar {
   }
 
   init?(configText: String) {
-    guard let size = ByteSize(configText: configText), (64 << 10...1 << 30).contains(size.bytes) else {
+    guard let size = ByteSize(configText: configText), (8 << 10...1 << 30).contains(size.bytes) else {
       return nil
     }
+    bytes = size.bytes
+  }
+}
+
+/// How many bytes may wait in all streams: room for the least of some hundred of them.
+struct MemorySize: ConfigScalar {
+  var bytes: Int
+
+  static var configForm: String { "a size from 16MiB" }
+  static var configPlaceholder: MemorySize { MemorySize(bytes: 16 << 20) }
+
+  init(bytes: Int) {
+    self.bytes = bytes
+  }
+
+  init?(configText: String) {
+    guard let size = ByteSize(configText: configText), size.bytes >= 16 << 20 else { return nil }
     bytes = size.bytes
   }
 }

@@ -68,6 +68,7 @@ struct ConfigSections {
     var limits = defaults
     guard let entry = section("limits", LimitsEntry.self) else { return limits }
     limits.buffer = entry.buffer?.bytes ?? limits.buffer
+    limits.memory = entry.memory?.bytes ?? limits.memory
     limits.sessions = entry.sessions?.count ?? limits.sessions
     limits.connectTimeout = entry.connectTimeout?.amount ?? limits.connectTimeout
     limits.handshakeTimeout = entry.handshakeTimeout?.amount ?? limits.handshakeTimeout
@@ -163,7 +164,7 @@ struct ConfigSections {
       settings.transport,
       entry.value["users"]?.canonicalText ?? "-",
       settings.allowsLocalTargets,
-      settings.buffer,
+      settings.buffer.map { "\($0)" } ?? "-",
       settings.handshakeTimeout.nanoseconds,
       settings.idleTimeout.nanoseconds,
       rest: entry,
@@ -234,7 +235,7 @@ struct ConfigSections {
       settings.type,
       credentials?.user.debugDescription ?? "-",
       credentials?.password.debugDescription ?? "-",
-      settings.buffer,
+      settings.buffer.map { "\($0)" } ?? "-",
       settings.connectTimeout.nanoseconds,
       rest: entry,
       without: TransportEntry.keys

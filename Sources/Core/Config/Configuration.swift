@@ -46,11 +46,11 @@ public struct AdminSettings: Sendable, Equatable {
 
 /// `limits:`
 public struct Limits: Sendable, Equatable {
-  /// Most bytes that may wait in one stream, per direction, where the entry does not say otherwise.
-  ///
-  /// Three quarters of the default hold what a path of 1 Gbit/s and 100 ms keeps in flight (12.5 MB), with room
-  /// for acknowledgements that come late; docs/quic.md has the figures.
-  public var buffer = 20 << 20
+  /// Most bytes that may wait in one stream, per direction, where the entry does not say otherwise; nil where
+  /// streams size themselves.
+  public var buffer: Int?
+  /// Bytes that may wait in all streams together: a quarter of the memory that there is, by default.
+  public var memory = MachineMemory.quarter
   /// Sessions at once; more are answered as unavailable.
   public var sessions = 100_000
   /// From a finished request to an open stream, all addresses tried.
@@ -61,6 +61,12 @@ public struct Limits: Sendable, Equatable {
   public var idleTimeout = TimeAmount.minutes(5)
   /// For running sessions after SIGTERM, or when their frontend or transport is replaced.
   public var drainTimeout = TimeAmount.seconds(30)
+
+  /// The most that a stream which sizes itself comes to, per direction.
+  ///
+  /// Three quarters of it hold what a path of 1 Gbit/s and 100 ms keeps in flight (12.5 MB), with room for
+  /// acknowledgements that come late; docs/quic.md has the figures.
+  public static let largestOwnBuffer = 20 << 20
 
   /// The defaults.
   public init() {}
@@ -80,8 +86,8 @@ public struct FrontendSettings: Sendable {
   public var users: [Credentials]?
   /// Whether requests from other hosts may reach loopback and link-local addresses.
   public var allowsLocalTargets: Bool
-  /// Most bytes that may wait in one stream, per direction.
-  public var buffer: Int
+  /// Most bytes that may wait in one stream, per direction; nil where streams size themselves.
+  public var buffer: Int?
   /// From accept to a finished request.
   public var handshakeTimeout: TimeAmount
   /// Without a byte either way.
@@ -112,8 +118,8 @@ public struct TransportSettings: Sendable {
   public var type: String
   /// What it shows to its server; nil where there are none.
   public var credentials: Credentials?
-  /// Most bytes that may wait in one stream, per direction.
-  public var buffer: Int
+  /// Most bytes that may wait in one stream, per direction; nil where streams size themselves.
+  public var buffer: Int?
   /// From a finished request to an open stream, all addresses tried.
   public var connectTimeout: TimeAmount
   /// Builds the transport: checks the options and reads the files they name, opens nothing.

@@ -54,6 +54,7 @@ final class Duplex {
   let target: DuplexEnd
   let counters: Counters
   let metrics: SessionMetrics?
+  let memory: MemoryBudget
   var splicing: Splicing
   private let idleTimeout: TimeAmount
   private var onEnd: ((Outcome) -> Void)?
@@ -69,6 +70,7 @@ final class Duplex {
     target: DuplexEnd,
     counters: Counters,
     metrics: SessionMetrics?,
+    memory: MemoryBudget,
     splicing: Splicing,
     idleTimeout: TimeAmount,
     onEnd: @escaping (Outcome) -> Void
@@ -77,6 +79,7 @@ final class Duplex {
     self.target = target
     self.counters = counters
     self.metrics = metrics
+    self.memory = memory
     self.splicing = splicing
     self.idleTimeout = idleTimeout
     self.onEnd = onEnd
@@ -86,6 +89,7 @@ final class Duplex {
   ///
   /// Call it on the event loop of both.
   /// - Parameters:
+  ///   - memory: where what waits is counted.
   ///   - splice: how the kernel takes the copying over; nil where it may not.
   ///   - onEnd: called once, on the loop, when both streams are done with.
   static func join(
@@ -94,18 +98,20 @@ final class Duplex {
     idleTimeout: TimeAmount,
     counters: Counters = Counters(),
     metrics: SessionMetrics? = nil,
+    memory: MemoryBudget = MemoryBudget(),
     splice: SplicePlan? = nil,
     onEnd: @escaping (Outcome) -> Void
   ) throws -> Duplex {
     client.eventLoop.assertInEventLoop()
     target.eventLoop.assertInEventLoop()
-    let clientEnd = DuplexEnd(reads: .up, counting: counters.up)
-    let targetEnd = DuplexEnd(reads: .down, counting: counters.down)
+    let clientEnd = DuplexEnd(reads: .up, counting: counters.up, memory: memory)
+    let targetEnd = DuplexEnd(reads: .down, counting: counters.down, memory: memory)
     let duplex = Duplex(
       client: clientEnd,
       target: targetEnd,
       counters: counters,
       metrics: metrics,
+      memory: memory,
       splicing: splice.map { .wanted($0) } ?? .never,
       idleTimeout: idleTimeout,
       onEnd: onEnd

@@ -11,6 +11,8 @@ final class DuplexEnd: ChannelInboundHandler {
 
   private let direction: Duplex.Direction
   private let bytesRead: ByteCounter
+  /// For what waits to be sent in a stream that does not count it itself.
+  private var claim: MemoryClaim
   private(set) var flow = Flow.open
 
   // The duplex and its ends hold each other until the duplex ends; `detach` parts them.
@@ -26,9 +28,10 @@ final class DuplexEnd: ChannelInboundHandler {
   private var isOutputClosed = false
 
   /// - Parameter bytesRead: counts what this end reads.
-  init(reads direction: Duplex.Direction, counting bytesRead: ByteCounter) {
+  init(reads direction: Duplex.Direction, counting bytesRead: ByteCounter, memory: MemoryBudget) {
     self.direction = direction
     self.bytesRead = bytesRead
+    claim = MemoryClaim(memory)
   }
 
   /// What the partner read and this end's stream has not taken yet.
@@ -80,8 +83,15 @@ extension DuplexEnd {
   }
 
   func channelWritabilityChanged(context: ChannelHandlerContext) {
+    countWaiting(context.channel)
     if context.channel.isWritable { partner?.readIfWanted() }
     context.fireChannelWritabilityChanged()
+  }
+
+  /// Below its high-water mark a stream counts as empty: then it moves.
+  private func countWaiting(_ channel: any Channel) {
+    if channel is any MemoryCounting { return }
+    claim.hold(channel.isWritable ? 0 : waiting)
   }
 
   private func countBatch() {

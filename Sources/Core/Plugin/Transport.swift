@@ -83,6 +83,8 @@ public struct TransportContext: Sendable {
   public var credentials: Credentials?
   /// Most bytes that may wait in one stream, per direction.
   public var buffer: Int
+  /// How much of that a stream may use by now, and where it counts what it uses.
+  public var memory: StreamMemory
   /// Makes a relative path in the config relative to the config file.
   public var directory: String
   /// Where it reports whether its server can be reached.
@@ -96,6 +98,7 @@ public struct TransportContext: Sendable {
     resolver: NameResolver,
     credentials: Credentials?,
     buffer: Int,
+    memory: StreamMemory = StreamMemory(),
     directory: String,
     health: TransportHealth? = nil
   ) {
@@ -105,6 +108,7 @@ public struct TransportContext: Sendable {
     self.resolver = resolver
     self.credentials = credentials
     self.buffer = buffer
+    self.memory = memory
     self.directory = directory
     self.health = health ?? TransportHealth(name: name)
   }
@@ -186,6 +190,8 @@ public struct ListenContext: Sendable {
   public var resolver: NameResolver
   /// Most bytes that may wait in one stream, per direction.
   public var buffer: Int
+  /// How much of that a stream may use by now, and where it counts what it uses.
+  public var memory: StreamMemory
   /// Makes a relative path in the config relative to the config file.
   public var directory: String
 
@@ -197,6 +203,7 @@ public struct ListenContext: Sendable {
     loops: any EventLoopGroup,
     resolver: NameResolver,
     buffer: Int,
+    memory: StreamMemory = StreamMemory(),
     directory: String
   ) {
     self.name = name
@@ -205,6 +212,7 @@ public struct ListenContext: Sendable {
     self.loops = loops
     self.resolver = resolver
     self.buffer = buffer
+    self.memory = memory
     self.directory = directory
   }
 }

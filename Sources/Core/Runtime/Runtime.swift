@@ -13,6 +13,8 @@ public actor Runtime {
   let loops: any EventLoopGroup
   let sessions: Sessions
   private let resolver: NameResolver
+  /// Of the process, and not of this runtime alone where there are more.
+  nonisolated let memory: MemoryBudget
   private let logger: Logger
   private(set) var frontends: [String: RunningFrontend] = [:]
   private(set) var transports: [String: RunningTransport] = [:]
@@ -27,12 +29,19 @@ public actor Runtime {
   /// - Parameters:
   ///   - loops: where all sessions live.
   ///   - events: where it tells what happens.
-  public init(loops: any EventLoopGroup, logger: Logger, events: EventLog = EventLog()) {
+  ///   - memory: what its streams may use; `apply` sets the limit.
+  public init(
+    loops: any EventLoopGroup,
+    logger: Logger,
+    events: EventLog = EventLog(),
+    memory: MemoryBudget = MemoryBudget()
+  ) {
     self.loops = loops
     self.events = events
     self.resolver = NameResolver()
     self.logger = logger
-    sessions = Sessions(events: events)
+    self.memory = memory
+    sessions = Sessions(events: events, memory: memory)
   }
 
   /// Puts a config to work, in place of the one before where there is one.
@@ -132,7 +141,8 @@ extension Runtime {
       loops: loops,
       resolver: resolver,
       credentials: settings.credentials,
-      buffer: settings.buffer,
+      buffer: settings.buffer ?? Limits.largestOwnBuffer,
+      memory: streamMemory(settings.buffer),
       directory: directory,
       health: health
     )
@@ -162,7 +172,8 @@ extension Runtime {
       logger: logger,
       loops: loops,
       resolver: resolver,
-      buffer: settings.buffer,
+      buffer: settings.buffer ?? Limits.largestOwnBuffer,
+      memory: streamMemory(settings.buffer),
       directory: configuration.directory
     )
     do {
@@ -211,7 +222,7 @@ extension Runtime {
       transportID: transport.id,
       allowsLocalTargets: settings.allowsLocalTargets,
       splicePipe: listener.yieldsPlainSockets && transport.transport.yieldsPlainSockets
-        ? SplicePipe.capacity(within: min(settings.buffer, transport.settings.buffer)) : nil,
+        ? pipeCapacity(settings.buffer, transport.settings.buffer) : nil,
       reserved: configuration.admin.reserved,
       connectTimeout: transport.settings.connectTimeout,
       handshakeTimeout: settings.handshakeTimeout,
@@ -223,6 +234,16 @@ extension Runtime {
       ),
       logger: logger
     )
+  }
+
+  /// - Parameter buffer: as the config gives it.
+  private func streamMemory(_ buffer: Int?) -> StreamMemory {
+    StreamMemory(budget: memory, isFixed: buffer != nil)
+  }
+
+  private func pipeCapacity(_ buffers: Int?...) -> Int {
+    let sizes = buffers.map { streamMemory($0).least(of: $0 ?? Limits.largestOwnBuffer) }
+    return SplicePipe.capacity(within: sizes.min() ?? SplicePipe.largest)
   }
 }
 
@@ -311,6 +332,7 @@ extension Runtime {
     limits = configuration.limits
     resolver.apply(configuration.resolver)
     sessions.setLimit(limits.sessions)
+    memory.limit = limits.memory
     for name in replaced.keys { frontends[name] = nil }
     lost = []
     for running in bound { frontends[running.settings.name] = running }

@@ -20,7 +20,8 @@ extension Runtime {
       transports: transports.count,
       eventLoops: loops.makeIterator().reduce(into: 0) { count, _ in count += 1 },
       retiring: retiring.count,
-      isDraining: isDraining
+      isDraining: isDraining,
+      memory: MemoryUse(limit: memory.limit, used: memory.used)
     )
   }
 

@@ -76,4 +76,14 @@ public struct RuntimeStatus: Sendable {
   public var retiring: Int
   /// Whether the program is shutting down.
   public var isDraining: Bool
+  /// What waits in streams.
+  public var memory: MemoryUse
+}
+
+/// A memory budget at one moment, in bytes.
+public struct MemoryUse: Sendable {
+  /// `limits.memory`.
+  public var limit: Int
+  /// What is claimed of it.
+  public var used: Int
 }

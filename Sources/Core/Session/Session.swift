@@ -73,6 +73,7 @@ final class Session {
         idleTimeout: route.idleTimeout,
         counters: counters,
         metrics: route.metrics,
+        memory: sessions.memory,
         splice: route.splicePipe.map { capacity in
           SplicePlan(pipeCapacity: capacity) { [record] in record.spliced() }
         }

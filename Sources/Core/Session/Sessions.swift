@@ -30,12 +30,16 @@ final class Sessions: Sendable {
     var transportTotals: [String: Totals] = [:]
   }
 
+  let memory: MemoryBudget
   private let events: EventLog
   private let state = NIOLockedValueBox(State())
 
-  /// - Parameter events: who is told of opened and closed sessions.
-  init(events: EventLog = EventLog()) {
+  /// - Parameters:
+  ///   - events: who is told of opened and closed sessions.
+  ///   - memory: counts what waits in them.
+  init(events: EventLog = EventLog(), memory: MemoryBudget = MemoryBudget()) {
     self.events = events
+    self.memory = memory
   }
 
   /// Most sessions at once; a change holds for new requests.
@@ -47,7 +51,8 @@ final class Sessions: Sendable {
 
   /// Nil where one more request may be opened, else why not.
   var reasonToRefuse: String? {
-    state.withLockedValue { state in
+    if memory.isUsedUp { return "the memory for streams is used up (limits.memory)" }
+    return state.withLockedValue { state in
       if state.isDraining { return "shutting down" }
       return state.live.count > state.limit ? "the limit of \(state.limit) sessions is reached" : nil
     }

@@ -90,6 +90,7 @@ extension QUICConnection {
     callbacks.acked_stream_data_offset = { _, _, offset, count, user, streamUser in
       guard let connection = owner(user), let stream = stream(streamUser) else { return 0 }
       stream.output.acknowledge(upTo: offset + count)
+      stream.countOutput()
       connection.markChanged(stream)
       return 0
     }
@@ -101,6 +102,7 @@ extension QUICConnection {
     callbacks.stream_reset = { _, _, _, code, user, streamUser in
       guard let connection = owner(user), let stream = stream(streamUser) else { return 0 }
       stream.resetCode = code
+      stream.countInput()
       connection.markChanged(stream)
       return 0
     }
@@ -136,11 +138,13 @@ extension QUICConnection {
       ngtcp2_conn_extend_max_offset(conn, UInt64(bytes.count))
     }
     if isLast { stream.isInputFinished = true }
+    stream.countInput()
     markChanged(stream)
   }
 
   fileprivate func closed(_ stream: QUICStream) {
     stream.isClosed = true
+    stream.countInput()
     // Closed although we did not end it: the peer did, by STOP_SENDING.
     if !stream.isFinSent { stopped(stream) }
     streams[stream.id] = nil

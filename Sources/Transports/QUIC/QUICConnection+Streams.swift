@@ -17,6 +17,7 @@ extension QUICConnection {
   func write(_ buffer: ByteBuffer, on stream: QUICStream) {
     guard isOpen, !stream.isOutputDead, !stream.isFinishing, !stream.isClosed else { return }
     stream.output.append(buffer)
+    stream.countOutput()
     wantsTurn(stream)
   }
 
@@ -46,9 +47,12 @@ extension QUICConnection {
     let bytes = stream.received.take()
     if isOpen, !stream.isClosed, !stream.isInputFinished {
       let count = UInt64(bytes.readableBytes)
-      let growth = stream.window.take(count, now: lastReceived) { smoothedRoundTrip }
-      ngtcp2_conn_extend_max_stream_offset(conn, stream.id, count + growth)
+      let windows = settings.windows
+      let room = UInt64(windows.memory.room(of: Int(windows.maxStream)))
+      let credit = stream.window.take(count, now: lastReceived, room: room) { smoothedRoundTrip }
+      ngtcp2_conn_extend_max_stream_offset(conn, stream.id, credit)
     }
+    stream.countInput()
     return bytes
   }
 

@@ -102,7 +102,9 @@ final class QUICConnection {
   private init(_ parts: Parts, isServer: Bool, tokens: AddressTokens?) {
     self.isServer = isServer
     self.tokens = tokens
-    settings = parts.settings
+    var settings = parts.settings
+    settings.windows.settle()
+    self.settings = settings
     ids = parts.ids
     log = parts.log
     output = QUICPacketOutput(remote: parts.remote)

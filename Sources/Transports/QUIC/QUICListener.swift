@@ -35,7 +35,7 @@ public struct QUICListener: TransportListener {
       resetSecret: StatelessReset.secret(options.tls, context.directory)
     )
     var settings = QUICSettings()
-    settings.windows = QUICWindows(buffer: context.buffer)
+    settings.windows = QUICWindows(buffer: context.buffer, memory: context.memory)
     settings.congestion = options.congestion ?? settings.congestion
     settings.maxStreams = try QUICListener.atLeastOne(
       options.maxStreams ?? QUICListener.defaultMaxStreams,

@@ -39,22 +39,36 @@ struct QUICSettings: Sendable {
 /// A stream's window is extended when its reader takes bytes, so a slow reader stops its own stream. It starts
 /// small and grows as `QUICStreamWindow` says. The connection's window is extended when bytes arrive, so that
 /// streams which nobody reads never use it up: it bounds what is in flight, and memory is bounded by the number
-/// of streams times their window.
+/// of streams times their windows, and those by the memory budget.
 struct QUICWindows: Sendable {
-  let initialStream: UInt64
+  /// Settled when a connection begins, for that is when the peer is told.
+  private(set) var initialStream: UInt64
   let maxStream: UInt64
+  let memory: StreamMemory
   /// ngtcp2 lets the peer know of more when half of it is used up, so half of it must hold all that is in
   /// flight, and what waits for lost packets.
   let connection: UInt64
   /// Most bytes that a reader is given at once.
-  let batch: Int
+  var batch: Int { memory.least(of: largestBatch) }
+  private let largestBatch: Int
 
-  /// - Parameter buffer: most bytes that may wait in one stream, per direction. Seven eighths of it are the
-  ///   window; the rest is for what waits behind it, on its way out.
-  init(buffer: Int) {
-    maxStream = UInt64(max(buffer / 8 * 7, 16 << 10))
-    initialStream = min(512 << 10, maxStream)
+  private static let largestInitial = 512 << 10
+
+  /// - Parameters:
+  ///   - buffer: most bytes that may wait in one stream, per direction. Seven eighths of it are the window; the
+  ///     rest is for what waits behind it, on its way out.
+  ///   - memory: how much of that a stream may have at a time.
+  init(buffer: Int, memory: StreamMemory = StreamMemory()) {
+    self.memory = memory
+    maxStream = UInt64(buffer / 8 * 7)
+    initialStream = maxStream
     connection = max(2 * maxStream, 1 << 20)
-    batch = min(max(buffer / 16, 4096), 256 << 10)
+    largestBatch = min(max(buffer / 16, 512), 256 << 10)
+    settle()
+  }
+
+  /// Takes the budget as it is now for a connection that begins.
+  mutating func settle() {
+    initialStream = min(UInt64(memory.least(of: QUICWindows.largestInitial)), maxStream)
   }
 }

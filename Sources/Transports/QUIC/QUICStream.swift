@@ -1,3 +1,4 @@
+import MagicalaneCore
 import NIOCore
 
 /// What a connection tells the user of one of its streams.
@@ -17,6 +18,10 @@ final class QUICStream {
   let id: Int64
   /// Who wants to hear of it. The stream holds it until it is closed.
   var user: (any QUICStreamUser)?
+
+  /// For the window and what is in it, and for what waits to be sent and acknowledged.
+  private var inputClaim: MemoryClaim
+  private var outputClaim: MemoryClaim
 
   /// What the peer may send before it is taken.
   var window: QUICStreamWindow
@@ -49,8 +54,22 @@ final class QUICStream {
 
   init(id: Int64, windows: QUICWindows) {
     self.id = id
+    inputClaim = MemoryClaim(windows.memory.budget)
+    outputClaim = MemoryClaim(windows.memory.budget)
     window = QUICStreamWindow(windows)
     received = ReceiveQueue(batchSize: windows.batch)
+  }
+
+  /// Bytes arrived or were taken. What the peer may still send counts as far as the window grew: it cannot be
+  /// taken back.
+  func countInput() {
+    let isOver = isInputFinished || isClosed || resetCode != nil
+    inputClaim.hold(max(received.readableBytes, isOver ? 0 : window.grown))
+  }
+
+  /// Bytes were queued or acknowledged.
+  func countOutput() {
+    outputClaim.hold(output.held)
   }
 
   /// Whether there is something to send: bytes, or the FIN alone.

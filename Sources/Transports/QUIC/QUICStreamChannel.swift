@@ -23,7 +23,7 @@ protocol QUICStreamHost: AnyObject {
 ///     idle ── activate ──► active ── both directions over, close, abort, error ──► inactive
 ///
 // Unchecked: all state but the two atomics is touched on the event loop alone.
-final class QUICStreamChannel: Channel, ChannelCore, @unchecked Sendable {
+final class QUICStreamChannel: MemoryCounting, ChannelCore, @unchecked Sendable {
   private enum State { case idle, active, inactive }
 
   /// So much may wait even where nothing is in flight, if the buffer is not smaller.
@@ -156,7 +156,8 @@ extension QUICStreamChannel: QUICStreamUser {
     let waiting = pendingBytes + (stream.isOutputDead ? 0 : stream.output.held)
     // Twice what is in flight keeps the path full; more would only wait, and cost memory where a peer reads
     // slowly or not at all.
-    let high = min(waterMark.high, max(2 * stream.output.inFlight, QUICStreamChannel.alwaysHeld))
+    let wanted = min(waterMark.high, max(2 * stream.output.inFlight, QUICStreamChannel.alwaysHeld))
+    let high = host.connection.settings.windows.memory.room(of: wanted)
     let low = min(waterMark.low, max(1, high / 8 * 7))
     let wasWritable = isWritable
     guard wasWritable != (wasWritable ? waiting <= high : waiting < low) else { return }

@@ -39,7 +39,7 @@ public struct QUICTransport: TunnelTransport {
     health = context.health
     loops = context.loops.makeIterator().map { ObjectIdentifier($0) }
     var settings = QUICSettings()
-    settings.windows = QUICWindows(buffer: context.buffer)
+    settings.windows = QUICWindows(buffer: context.buffer, memory: context.memory)
     settings.congestion = options.congestion ?? settings.congestion
     try settings.setIdleTimeout(options.idleTimeout)
     settings.keepAlive = try options.keepAlive?.quicNanoseconds("keep_alive")

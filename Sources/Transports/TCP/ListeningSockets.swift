@@ -117,7 +117,7 @@ final class ListeningSockets: Sendable {
   }
 
   private func tracking(_ accept: @escaping Accept) -> Accept {
-    let socket = TCPSocket(buffer: context.buffer)
+    let socket = TCPSocket(buffer: context.buffer, memory: context.memory)
     return { channel in
       do {
         try socket.size(channel)

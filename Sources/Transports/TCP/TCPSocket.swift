@@ -10,25 +10,30 @@ struct TCPSocket: Sendable {
   ///
   /// A batch is at most a quarter of `buffer`, and what waits to be written at most a sixteenth when the next
   /// batch is asked for. The rest is for the stream on the other side of the duplex.
-  private let readSize: Int
+  private var readSize: Int { batch / Int(TCPSocket.readsPerBatch) }
   private static let readsPerBatch: UInt = 4
-  private let waterMark: ChannelOptions.Types.WriteBufferWaterMark
+  private let buffer: Int
+  private let memory: StreamMemory
 
   /// Most bytes that one `read()` yields.
-  var batch: Int { readSize * Int(TCPSocket.readsPerBatch) }
+  var batch: Int { memory.least(of: min(max(buffer / 4, 2048), TCPSocket.largestBatch)) }
   /// Most bytes that wait to be written when more is asked for.
-  var highMark: Int { waterMark.high }
+  var highMark: Int { memory.least(of: min(max(buffer / 16, 512), TCPSocket.largestHighMark)) }
+  private var waterMark: ChannelOptions.Types.WriteBufferWaterMark {
+    .init(low: highMark / 2, high: highMark)
+  }
 
   /// Above this, more waiting in user space gains nothing: the kernel's own buffer grows with the path's
   /// bandwidth × delay, and ours has only to refill it before it runs dry.
   private static let largestHighMark = 1 << 20
-  private static let largestRead = 256 << 10
+  private static let largestBatch = 1 << 20
 
-  /// - Parameter buffer: most bytes that may wait in one stream, per direction.
-  init(buffer: Int) {
-    let high = min(max(buffer / 16, 4096), TCPSocket.largestHighMark)
-    waterMark = .init(low: high / 2, high: high)
-    readSize = min(max(buffer / 16, 2048), TCPSocket.largestRead)
+  /// - Parameters:
+  ///   - buffer: most bytes that may wait in one stream, per direction.
+  ///   - memory: how much of that sockets use, from the next one on.
+  init(buffer: Int, memory: StreamMemory = StreamMemory()) {
+    self.buffer = buffer
+    self.memory = memory
   }
 
   /// Connects to one address; fails at the deadline.
@@ -86,6 +91,7 @@ struct TCPSocket: Sendable {
 
   /// Small reads first: most connections never need more, and their buffers are what idle ones cost.
   private var allocator: AdaptiveRecvByteBufferAllocator {
-    AdaptiveRecvByteBufferAllocator(minimum: 1024, initial: 2048, maximum: readSize)
+    let most = readSize
+    return AdaptiveRecvByteBufferAllocator(minimum: min(1024, most), initial: min(2048, most), maximum: most)
   }
 }

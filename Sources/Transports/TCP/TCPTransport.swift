@@ -36,7 +36,7 @@ public struct TCPTransport: TunnelTransport {
     credentials = context.credentials
     health = context.health
     resolver = context.resolver
-    socket = TCPSocket(buffer: context.buffer)
+    socket = TCPSocket(buffer: context.buffer, memory: context.memory)
   }
 
   /// Connects to the target, or to the server that is then asked for it; see `Transport`.

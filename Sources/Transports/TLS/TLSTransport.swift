@@ -33,7 +33,7 @@ public struct TLSTransport: TunnelTransport {
     dialer = TLSDialer(
       server: options.server,
       resolver: context.resolver,
-      socket: TCPSocket(buffer: context.buffer),
+      socket: TCPSocket(buffer: context.buffer, memory: context.memory),
       credentials: try TLSClientCredentials(
         options: options.tls ?? TLSClientOptions(),
         host: options.server.host,

@@ -93,6 +93,12 @@ import Testing
     #expect(config.transports.map(\.name) == ["direct"])
   }
 
+  @Test func `without a buffer streams size themselves`() throws {
+    let config = try config("transports: [{name: c, type: tcp, buffer: 1MiB}, {name: d, type: tcp}]")
+    #expect(config.transports.map(\.buffer) == [1 << 20, nil, nil])
+    #expect(config.limits.buffer == nil)
+  }
+
   @Test func `JSON is a config too`() throws {
     let config = try config(
       """
@@ -109,6 +115,7 @@ import Testing
       """
       limits:
         buffer: 64KiB
+        memory: 512MiB
         sessions: 7
         connect_timeout: 500ms
         handshake_timeout: 3s
@@ -123,6 +130,7 @@ import Testing
       """
     )
     #expect(config.limits.sessions == 7)
+    #expect(config.limits.memory == 512 << 20)
     #expect(config.limits.drainTimeout == .minutes(1))
     #expect(config.frontends.map(\.buffer) == [65536, 1 << 30])
     #expect(config.frontends.map(\.handshakeTimeout) == [.seconds(3), .seconds(1)])

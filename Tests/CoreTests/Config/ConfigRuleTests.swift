@@ -41,7 +41,7 @@ import Testing
       messages("limits: {zebra: 1}")
         == [
           "m.yaml:1:10: unknown key 'zebra' in limits; known keys: buffer, connect_timeout, drain_timeout, "
-            + "handshake_timeout, idle_timeout, sessions"
+            + "handshake_timeout, idle_timeout, memory, sessions"
         ]
     )
   }
@@ -148,8 +148,8 @@ import Testing
     ),
     ("inner: {depth: 1, label: {}}", "5:30: 'inner.label' in transport 't': expected text, found a mapping"),
     ("inner: {depth: 1, label: }", "5:30: 'inner.label' in transport 't': expected text, found nothing"),
-    ("buffer: 63KiB", "5:13: 'buffer' in transport 't': expected a size from 64KiB to 1GiB, found '63KiB'"),
-    ("buffer: 2GiB", "5:13: 'buffer' in transport 't': expected a size from 64KiB to 1GiB, found '2GiB'"),
+    ("buffer: 7KiB", "5:13: 'buffer' in transport 't': expected a size from 8KiB to 1GiB, found '7KiB'"),
+    ("buffer: 2GiB", "5:13: 'buffer' in transport 't': expected a size from 8KiB to 1GiB, found '2GiB'"),
     (
       "connect_timeout: 0s",
       "5:22: 'connect_timeout' in transport 't': expected a duration such as 500ms, 30s, 5m or 2h, above 0, found '0s'"
@@ -171,7 +171,8 @@ import Testing
       "limits: {idle_timeout: soon}",
       "1:24: 'idle_timeout' in limits: expected a duration such as 500ms, 30s, 5m or 2h, above 0, found 'soon'"
     ),
-    ("limits: {buffer: 1}", "1:18: 'buffer' in limits: expected a size from 64KiB to 1GiB, found '1'"),
+    ("limits: {memory: 15MiB}", "1:18: 'memory' in limits: expected a size from 16MiB, found '15MiB'"),
+    ("limits: {buffer: 1}", "1:18: 'buffer' in limits: expected a size from 8KiB to 1GiB, found '1'"),
     ("frontends: {}", "1:12: 'frontends': expected a list, found a mapping"),
     ("transports: 5", "1:13: 'transports': expected a list, found '5'"),
     ("transports: [5]", "1:14: transports[0]: expected a mapping, found '5'"),
@@ -207,7 +208,7 @@ import Testing
         "m.yaml:4:11: 'type' in frontend 'a b': expected one of http, socks5, found 'sock5'; did you mean 'socks5'?",
         "m.yaml:5:13: 'listen' in frontend 'a b': expected one of quic, tcp, tls, found 'tpc'; did you mean 'tcp'?",
         "m.yaml:6:16: 'transport' in frontend 'a b': no transport is named 'tokio'; did you mean 'tokyo'?",
-        "m.yaml:7:13: 'buffer' in frontend 'a b': expected a size from 64KiB to 1GiB, found 'big'",
+        "m.yaml:7:13: 'buffer' in frontend 'a b': expected a size from 8KiB to 1GiB, found 'big'",
         "m.yaml:10:13: 'listen' in frontend 'web': expected tcp://HOST:PORT with a port from 0 to 65535, "
           + "found 'tcp://127.0.0.1:99999'",
         "m.yaml:11:5: unknown key 'transprot' in frontend 'web'; did you mean 'transport'?",

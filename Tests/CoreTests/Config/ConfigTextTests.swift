@@ -155,7 +155,7 @@ import Testing
     #expect(
       messages(text) == [
         "m.yaml:1:20: 'level' in log: the key is given twice, first at m.yaml:1:7",
-        "m.yaml:4:11: 'buffer' in limits: expected a size from 64KiB to 1GiB, found '1'",
+        "m.yaml:4:11: 'buffer' in limits: expected a size from 8KiB to 1GiB, found '1'",
         "m.yaml:5:3: 'sessions' in limits: the key is given twice, first at m.yaml:3:3",
         "m.yaml:6:1: 'log': the key is given twice, first at m.yaml:1:1",
       ]

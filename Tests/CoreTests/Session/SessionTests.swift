@@ -189,6 +189,22 @@ import Testing
     #expect(first.transport.requests.count == 1)
   }
 
+  @Test func `where the memory is used up a request is answered as unavailable`() throws {
+    let memory = MemoryBudget(limit: 16 << 20)
+    let sessions = Sessions(memory: memory)
+    do {
+      var others = MemoryClaim(memory)
+      others.hold(16 << 20)
+      let accepted = try Accepted(sessions: sessions)
+      accepted.client.receive("192.0.2.1:80\n")
+      accepted.loop.run()
+      #expect(accepted.client.takeOutbound() == [.write("-unavailable"), .flush, .closeOutput])
+    }
+    let accepted = try Accepted(sessions: sessions)
+    accepted.client.receive("192.0.2.1:80\n")
+    #expect(accepted.transport.requests.count == 1)
+  }
+
   @Test func `while draining nothing is admitted, and what has not asked yet is broken off`() throws {
     let sessions = Sessions()
     let waiting = try Accepted(sessions: sessions)

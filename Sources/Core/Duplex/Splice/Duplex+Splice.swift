@@ -82,7 +82,8 @@ extension Duplex {
       target: targetSocket,
       pipeCapacity: plan.pipeCapacity,
       counters: counters,
-      metrics: metrics
+      metrics: metrics,
+      memory: memory
     ) { outcome in
       eventLoop.execute { this.value.end(outcome) }
     }

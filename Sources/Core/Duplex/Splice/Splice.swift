@@ -51,6 +51,8 @@ final class Splice: @unchecked Sendable {
   private let pipeCapacity: Int
   private var flows: [Flow]
   private let metrics: SessionMetrics?
+  /// For what is in both pipes.
+  private var claim: MemoryClaim
   private var onEnd: (@Sendable (Duplex.Outcome) -> Void)?
   private let waitingUp = Atomic(0)
   private let waitingDown = Atomic(0)
@@ -66,12 +68,14 @@ final class Splice: @unchecked Sendable {
     pipeCapacity: Int,
     counters: Duplex.Counters,
     metrics: SessionMetrics?,
+    memory: MemoryBudget = MemoryBudget(),
     onEnd: @escaping @Sendable (Duplex.Outcome) -> Void
   ) {
     self.client = client
     self.target = target
     self.pipeCapacity = pipeCapacity
     self.metrics = metrics
+    claim = MemoryClaim(memory)
     self.onEnd = onEnd
     flows = [
       Flow(direction: .up, source: client, sink: target, bytes: counters.up),
@@ -120,6 +124,7 @@ extension Splice {
       goesOn = move(&flows[index], pipes) || goesOn
       count(flows[index], since: before)
     }
+    claim.hold(flows.reduce(0) { $0 + ($1.pipe?.held ?? 0) })
     if flows.allSatisfy(\.isFinished) { end(.finished) }
     guard onEnd != nil else { return .over }
     return goesOn ? .goesOn : .waits
