@@ -11,7 +11,7 @@ import Testing
   private func settings(isFixed: Bool = false) -> QUICSettings {
     var settings = QUICTestLink.defaultServer
     settings.windows = QUICWindows(
-      buffer: 20 << 20,
+      buffer: 5 << 20,
       memory: StreamMemory(budget: budget, isFixed: isFixed)
     )
     return settings
@@ -29,8 +29,9 @@ import Testing
     let server = try #require(link.server)
     let client = link.client.connection
     let streams = try (0..<100).map { _ in try #require(client.openStream()) }
-    for stream in streams { client.write(pattern(1 << 20), on: stream) }
-    link.run(for: 3_000_000_000)
+    let bytes = ByteBuffer(repeating: 1, count: 2 * budget.least)
+    for stream in streams { client.write(bytes, on: stream) }
+    link.run(for: 1_000_000_000)
     #expect(server.opened.count == 100)
     let held = server.opened.reduce(0) { $0 + $1.received.readableBytes }
     #expect(held == 100 * budget.least)
@@ -45,8 +46,8 @@ import Testing
     let server = try #require(link.server)
     let client = link.client.connection
     let stream = try #require(client.openStream())
-    let size = 60 << 20
-    client.write(pattern(size), on: stream)
+    let size = 10 << 20
+    client.write(ByteBuffer(repeating: 1, count: size), on: stream)
     client.finish(stream)
     var most = 0
     var received = 0
