@@ -114,9 +114,12 @@ extension IPAddress {
 extension IPAddress: CustomStringConvertible {
   /// RFC 5952 for IPv6, dotted quads for IPv4.
   public var description: String {
+    if case .v4(let value) = self {
+      return "\(value >> 24).\(value >> 16 & 255).\(value >> 8 & 255).\(value & 255)"
+    }
     var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
     let raw = bytes
-    inet_ntop(raw.count == 4 ? AF_INET : AF_INET6, raw, &text, socklen_t(text.count))
+    inet_ntop(AF_INET6, raw, &text, socklen_t(text.count))
     return text.withUnsafeBufferPointer {
       String(decoding: $0.prefix { $0 != 0 }.map(UInt8.init), as: UTF8.self)
     }

@@ -70,14 +70,24 @@ public struct Target: Hashable, Sendable {
     self.init(host: host, port: port)
   }
 
+  /// Whether its text form is one that `init(_:)` reads back as the same: a target can be put together of anything.
+  var isValid: Bool {
+    guard (1...65535).contains(port) else { return false }
+    switch host {
+    case .address: return true
+    case .name(let name): return Host(name) == host
+    }
+  }
+
   /// As `init(_:)`, but port 0 is allowed: "any free port" for a listener.
   static func split(_ authority: String) -> (Host, Int)? {
-    guard let colon = authority.lastIndex(of: ":") else { return nil }
+    let colonByte = UInt8(ascii: ":")
+    guard let colon = authority.utf8.lastIndex(of: colonByte) else { return nil }
     let hostText = authority[..<colon]
-    let portText = authority[authority.index(after: colon)...]
-    guard hostText.hasPrefix("[") || !hostText.contains(":"), let host = Host(String(hostText)) else {
-      return nil
-    }
+    let portText = authority[authority.utf8.index(after: colon)...]
+    guard hostText.utf8.first == UInt8(ascii: "[") || !hostText.utf8.contains(colonByte),
+      let host = Host(String(hostText))
+    else { return nil }
     guard (1...5).contains(portText.utf8.count), portText.utf8.allSatisfy({ (48...57).contains($0) }),
       let port = Int(portText), port <= 65535
     else { return nil }

@@ -58,7 +58,7 @@ final class Duplex {
   var splicing: Splicing
   private let idleTimeout: TimeAmount
   private var onEnd: ((Outcome) -> Void)?
-  private var idleTimer: Scheduled<Void>?
+  private let clock: SessionClock
   private var idleTicks = 0
   private var bytesAtLastTick: UInt64 = 0
 
@@ -73,6 +73,7 @@ final class Duplex {
     memory: MemoryBudget,
     splicing: Splicing,
     idleTimeout: TimeAmount,
+    clock: SessionClock,
     onEnd: @escaping (Outcome) -> Void
   ) {
     self.client = client
@@ -82,6 +83,7 @@ final class Duplex {
     self.memory = memory
     self.splicing = splicing
     self.idleTimeout = idleTimeout
+    self.clock = clock
     self.onEnd = onEnd
   }
 
@@ -89,7 +91,7 @@ final class Duplex {
   ///
   /// Call it on the event loop of both.
   /// - Parameters:
-  ///   - memory: where what waits is counted.
+  ///   - clock: the session's, for the idle time-out; nil for one of its own.
   ///   - splice: how the kernel takes the copying over; nil where it may not.
   ///   - onEnd: called once, on the loop, when both streams are done with.
   static func join(
@@ -98,7 +100,7 @@ final class Duplex {
     idleTimeout: TimeAmount,
     counters: Counters = Counters(),
     metrics: SessionMetrics? = nil,
-    memory: MemoryBudget = MemoryBudget(),
+    clock: SessionClock? = nil,
     splice: SplicePlan? = nil,
     onEnd: @escaping (Outcome) -> Void
   ) throws -> Duplex {
@@ -114,6 +116,7 @@ final class Duplex {
       memory: memory,
       splicing: splice.map { .wanted($0) } ?? .never,
       idleTimeout: idleTimeout,
+      clock: clock ?? SessionClock(on: client.eventLoop),
       onEnd: onEnd
     )
     clientEnd.attach(to: duplex, partner: targetEnd)
@@ -125,12 +128,12 @@ final class Duplex {
       duplex.end(.failed(.up, error))
       throw error
     }
-    duplex.start(on: client.eventLoop)
+    duplex.start()
     return duplex
   }
 
-  private func start(on loop: any EventLoop) {
-    scheduleIdleCheck(on: loop)
+  private func start() {
+    scheduleIdleCheck()
     client.readIfWanted()
     target.readIfWanted()
   }
@@ -163,7 +166,7 @@ final class Duplex {
   func end(_ outcome: Outcome) {
     guard let onEnd else { return }
     self.onEnd = nil
-    idleTimer?.cancel()
+    clock.stop()
     endSplice(outcome)
     for end in [client, target] {
       if case .finished = outcome { end.close() } else { end.abort(reason: outcome.reason) }
@@ -178,16 +181,16 @@ extension Duplex {
   private static let ticksPerTimeout = 4
 
   /// Idle means that the counters stood still, so that moving a byte costs no look at a clock.
-  private func scheduleIdleCheck(on loop: any EventLoop) {
+  private func scheduleIdleCheck() {
     let interval = TimeAmount.nanoseconds(max(1, idleTimeout.nanoseconds / Int64(Self.ticksPerTimeout)))
-    idleTimer = loop.assumeIsolated().scheduleTask(in: interval) { [self] in
+    clock.set(in: interval) { [self] in
       let bytes = counters.up.value &+ counters.down.value
       idleTicks = bytes == bytesAtLastTick ? idleTicks + 1 : 0
       bytesAtLastTick = bytes
       if idleTicks >= Self.ticksPerTimeout {
         end(.idle)
       } else {
-        scheduleIdleCheck(on: loop)
+        scheduleIdleCheck()
       }
     }
   }

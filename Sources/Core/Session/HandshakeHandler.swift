@@ -18,7 +18,6 @@ final class HandshakeHandler<Handshake: FrontendHandshake>: ChannelInboundHandle
   private var state = State.reading
   private var bytes = ByteBuffer()
   private var inputEnded = false
-  private var timer: Scheduled<Void>?
   private var discarded = 0
 
   init(_ handshake: Handshake, session: Session) {
@@ -27,7 +26,7 @@ final class HandshakeHandler<Handshake: FrontendHandshake>: ChannelInboundHandle
   }
 
   func handlerAdded(context: ChannelHandlerContext) {
-    schedule(session.route.handshakeTimeout, context) { $0.timedOut(context) }
+    session.clock.set(in: session.route.handshakeTimeout) { self.timedOut(context) }
     if context.channel.isActive { context.read() }
   }
 
@@ -100,14 +99,13 @@ extension HandshakeHandler {
 
   private func open(_ target: Target, _ user: String?, _ context: ChannelHandlerContext) {
     state = .opening
-    timer?.cancel()
-    session.open(target, user: user).assumeIsolated().whenComplete { self.opened($0, context) }
+    session.open(target, user: user) { self.opened($0, context) }
     // One batch may come before the target answers. The socket stays watched so, which costs less than to stop
     // and to start again, and a client that breaks off is noticed.
     if state == .opening, !inputEnded { context.read() }
   }
 
-  private func opened(_ result: Result<any Channel, any Error>, _ context: ChannelHandlerContext) {
+  private func opened(_ result: Result<any Channel, OpenError>, _ context: ChannelHandlerContext) {
     switch result {
     case .success(let channel) where state == .opening:
       context.writeAndFlush(wrapOutboundOut(handshake.accepted()), promise: nil)
@@ -115,7 +113,6 @@ extension HandshakeHandler {
     case .success(let channel):
       channel.close(promise: nil)
     case .failure(let error) where state == .opening:
-      let error = OpenError(error)
       refuse(handshake.refused(error), .failed(error), context)
     case .failure: ()
     }
@@ -155,7 +152,7 @@ extension HandshakeHandler {
     guard state == .closing else { return }
     guard !inputEnded else { return context.close(promise: nil) }
     context.close(mode: .output, promise: nil)
-    schedule(.seconds(2), context) { _ in context.close(promise: nil) }
+    session.clock.set(in: .seconds(2)) { context.close(promise: nil) }
     context.read()
   }
 
@@ -172,17 +169,8 @@ extension HandshakeHandler {
   private func finish(_ context: ChannelHandlerContext, _ end: SessionEnd) {
     guard state != .gone else { return }
     state = .gone
-    timer?.cancel()
     session.ended(end)
+    session.clock.stop()
     context.close(promise: nil)
-  }
-
-  private func schedule(
-    _ time: TimeAmount,
-    _ context: ChannelHandlerContext,
-    _ body: @escaping (HandshakeHandler) -> Void
-  ) {
-    timer?.cancel()
-    timer = context.eventLoop.assumeIsolated().scheduleTask(in: time) { body(self) }
   }
 }

@@ -20,43 +20,73 @@ final class Session {
   let id: ID
   let client: any Channel
   let route: Route
+  /// For the handshake, then for the stream to the target, then for the duplex.
+  let clock: SessionClock
   private let sessions: Sessions
   private let record: SessionRecord
   private let started = NIODeadline.now()
   private var asked = NIODeadline.now()
   private var state = State.handshake
+  /// Who waits for the stream that was asked for.
+  private var whenOpened: ((Result<any Channel, OpenError>) -> Void)?
 
   init(_ record: SessionRecord, client: any Channel, route: Route, sessions: Sessions) {
     self.id = record.id
     self.record = record
     self.client = client
     self.route = route
+    clock = SessionClock(on: client.eventLoop)
     self.sessions = sessions
     route.metrics.started()
   }
 
   /// Opens the stream that the client asked for.
   ///
-  /// - Returns: on the session's loop, a channel that reads nothing yet, or fails with `OpenError`.
-  func open(_ target: Target, user: String?) -> EventLoopFuture<any Channel> {
+  /// - Parameter whenOpened: called once, on the session's loop and perhaps at once, with a channel that reads
+  ///   nothing yet.
+  func open(
+    _ target: Target,
+    user: String?,
+    whenOpened: @escaping (Result<any Channel, OpenError>) -> Void
+  ) {
     state = .opening
     asked = .now()
     record.opening(target, user: user)
-    let loop = client.eventLoop
     let policy = route.policy(for: client)
     guard policy.permits(target) else {
-      return loop.makeFailedFuture(
-        OpenError(
-          .notAllowed,
-          "\(target) is local to this host, which requests from other hosts may not reach"
-        )
-      )
+      let reason = "\(target) is local to this host, which requests from other hosts may not reach"
+      return whenOpened(.failure(OpenError(.notAllowed, reason)))
     }
     if let reason = sessions.reasonToRefuse {
-      return loop.makeFailedFuture(OpenError(.unavailable, reason))
+      return whenOpened(.failure(OpenError(.unavailable, reason)))
     }
-    let request = ConnectRequest(target: target, policy: policy, deadline: .now() + route.connectTimeout)
-    return route.transport.connect(request, on: loop).keepingDeadline(request.deadline, on: loop)
+    let loop = client.eventLoop
+    let deadline = loop.now + route.connectTimeout
+    self.whenOpened = whenOpened
+    // A transport keeps the deadline itself; this holds for one that does not.
+    clock.set(deadline + .milliseconds(100)) {
+      self.answer(.failure(OpenError(.timedOut, "not opened in time")))
+    }
+    let request = ConnectRequest(target: target, policy: policy, deadline: deadline)
+    route.transport.connect(request, on: loop).hop(to: loop).assumeIsolated().whenComplete(connected)
+  }
+
+  /// The transport is done; a channel that comes too late, or on another loop, is closed.
+  private func connected(_ result: Result<any Channel, any Error>) {
+    switch result {
+    case .success(let channel) where channel.eventLoop !== client.eventLoop:
+      channel.close(promise: nil)
+      answer(.failure(OpenError(.failed, "the transport opened a stream on another event loop")))
+    case .success(let channel) where whenOpened == nil: channel.close(promise: nil)
+    default: answer(result.mapError { OpenError($0) })
+    }
+  }
+
+  private func answer(_ result: Result<any Channel, OpenError>) {
+    let whenOpened = whenOpened
+    self.whenOpened = nil
+    clock.clear()
+    whenOpened?(result)
   }
 
   /// Joins the client with the opened stream; from here on the duplex closes both.
@@ -73,7 +103,7 @@ final class Session {
         idleTimeout: route.idleTimeout,
         counters: counters,
         metrics: route.metrics,
-        memory: sessions.memory,
+        clock: clock,
         splice: route.splicePipe.map { capacity in
           SplicePlan(pipeCapacity: capacity) { [record] in record.spliced() }
         }
@@ -109,6 +139,8 @@ final class Session {
   func ended(_ end: SessionEnd) {
     if case .ended = state { return }
     state = .ended
+    clock.stop()
+    whenOpened = nil
     route.metrics.finished(end.outcome, after: .now() - started)
     logger.debug("session ended", metadata: finalMetadata(end))
     sessions.ended(record, end)
@@ -141,28 +173,5 @@ final class Session {
     metadata["user"] = info.user.map { "\($0)" }
     metadata["client"] = info.client.map { "\($0)" }
     return metadata
-  }
-}
-
-extension EventLoopFuture where Value == any Channel {
-  /// The same channel, or `timedOut` at the deadline; a channel that comes too late is closed.
-  ///
-  /// A transport keeps the deadline itself; this holds for one that does not.
-  fileprivate func keepingDeadline(_ deadline: NIODeadline, on loop: any EventLoop) -> EventLoopFuture<
-    any Channel
-  > {
-    let grace = deadline + .milliseconds(100)
-    let kept = hop(to: loop).withDeadline(grace) { OpenError(.timedOut, "not opened in time") }
-    let opened = self
-    return kept.flatMapThrowing { channel in
-      guard channel.eventLoop === loop else {
-        channel.close(promise: nil)
-        throw OpenError(.failed, "the transport opened a stream on another event loop")
-      }
-      return channel
-    }.flatMapErrorThrowing { error in
-      opened.whenSuccess { $0.close(promise: nil) }
-      throw OpenError(error)
-    }
   }
 }

@@ -13,7 +13,8 @@ struct ConnectExchange {
 
   /// The request head.
   var request: ByteBuffer {
-    var head = "CONNECT \(target) HTTP/1.1\r\nHost: \(target)\r\n"
+    let authority = target.description
+    var head = "CONNECT \(authority) HTTP/1.1\r\nHost: \(authority)\r\n"
     if let credentials { head += "Proxy-Authorization: \(credentials.basicAuthorization)\r\n" }
     return ByteBuffer(string: head + "\r\n")
   }

@@ -13,8 +13,7 @@ package struct HTTPHead: Sendable {
 
   /// The values of all lines of a field, in order; names are compared without case.
   package func values(of name: String) -> [String] {
-    let name = name.lowercased()
-    return fields.filter { $0.name.lowercased() == name }.map(\.value)
+    fields.filter { $0.isNamed(name) }.map(\.value)
   }
 }
 
@@ -106,6 +105,11 @@ package struct HTTPHeadReader: Sendable {
 }
 
 extension HTTPHead.Field {
+  fileprivate func isNamed(_ name: String) -> Bool {
+    guard self.name.utf8.count == name.utf8.count else { return false }
+    return zip(self.name.utf8, name.utf8).allSatisfy { lowercased($0) == lowercased($1) }
+  }
+
   /// Reads `name: value` (RFC 9112 §5).
   init(line: String) throws(HTTPHeadError) {
     let bytes = line.utf8
@@ -121,6 +125,11 @@ extension HTTPHead.Field {
     let end = value.lastIndex { !isWhitespace($0) }.map(value.index(after:)) ?? value.startIndex
     self.init(name: String(line[..<colon]), value: String(line[value.startIndex..<end]))
   }
+}
+
+/// Field names are ASCII (RFC 9110 §5.1).
+private func lowercased(_ byte: UInt8) -> UInt8 {
+  (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte) ? byte | 0x20 : byte
 }
 
 private func isWhitespace(_ byte: UInt8) -> Bool {

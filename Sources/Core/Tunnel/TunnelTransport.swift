@@ -39,7 +39,7 @@ extension TunnelTransport {
   ) -> EventLoopFuture<any Channel> {
     let target = request.target
     // A frontend of someone else may have made a name of any bytes; they must not become lines of our head.
-    guard Target("\(target)") == target else {
+    guard target.isValid else {
       return loop.makeFailedFuture(OpenError(.nameNotResolved, "the target is no valid host and port"))
     }
     guard request.policy.permits(target) else {

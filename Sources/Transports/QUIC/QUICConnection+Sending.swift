@@ -58,7 +58,13 @@ final class QUICPacketOutput {
   }
 
   fileprivate func currentRemote() -> SocketAddress {
-    if !path.equals(knownPath), let remote = path.remote {
+    remote(of: path.pointer) ?? remote
+  }
+
+  /// The peer's address of a path; made anew only where the path is another one than last time.
+  func remote(of path: UnsafePointer<ngtcp2_path>) -> SocketAddress? {
+    if !knownPath.equals(path) {
+      guard let remote = SocketAddress(path.pointee.remote) else { return nil }
       knownPath.copy(from: path)
       self.remote = remote
     }

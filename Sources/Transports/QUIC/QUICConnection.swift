@@ -262,7 +262,7 @@ extension QUICConnection {
   }
 
   /// Where the peer is, as far as the path to it is known to work.
-  var remoteAddress: SocketAddress? { SocketAddress(ngtcp2_conn_get_path(conn).pointee.remote) }
+  var remoteAddress: SocketAddress? { output.remote(of: ngtcp2_conn_get_path(conn)) }
 
   /// What ngtcp2 waits for next; nil where that is nothing.
   var deadline: UInt64? {

@@ -43,15 +43,13 @@ final class QUICPath {
     }
   }
 
-  func copy(from other: QUICPath) {
-    ngtcp2_path_copy(pointer, other.pointer)
+  func copy(from other: UnsafePointer<ngtcp2_path>) {
+    ngtcp2_path_copy(pointer, other)
   }
 
-  func equals(_ other: QUICPath) -> Bool {
-    ngtcp2_path_eq(pointer, other.pointer) != 0
+  func equals(_ other: UnsafePointer<ngtcp2_path>) -> Bool {
+    ngtcp2_path_eq(pointer, other) != 0
   }
-
-  var remote: SocketAddress? { SocketAddress(pointer.pointee.remote) }
 }
 
 extension SocketAddress {

@@ -62,7 +62,9 @@ public struct QUICTransport: TunnelTransport {
   /// Opens a stream on the loop's connection, which is made where there is none; waits where the server
   /// allows no more streams for now. See `TunnelTransport`.
   public func openStream(deadline: NIODeadline, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
-    loop.flatSubmit { self.dialer(on: loop).open(deadline: deadline) }
+    loop.inEventLoop
+      ? dialer(on: loop).open(deadline: deadline)
+      : loop.flatSubmit { self.dialer(on: loop).open(deadline: deadline) }
   }
 
   /// Called on the loop.

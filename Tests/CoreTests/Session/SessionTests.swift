@@ -130,6 +130,18 @@ import Testing
     #expect(accepted.client.takeOutbound() == [.close])
   }
 
+  @Test func `a transport that does not answer in time is not waited for, and what it opens late is closed`()
+    throws
+  {
+    let accepted = try Accepted()
+    accepted.client.receive("192.0.2.1:80\n")
+    accepted.loop.advanceTime(by: .hours(1))
+    #expect(accepted.client.takeOutbound() == [])
+    accepted.loop.advanceTime(by: .milliseconds(100))
+    #expect(accepted.client.takeOutbound() == [.write("-\(OpenError.Kind.timedOut)"), .flush, .closeOutput])
+    #expect(try accepted.open().takeOutbound() == [.close])
+  }
+
   @Test func `a handshake that takes too long is closed`() throws {
     let accepted = try Accepted(handshakeTimeout: .seconds(5))
     accepted.client.receive("192.0.2")
