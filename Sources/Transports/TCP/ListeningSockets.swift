@@ -120,7 +120,7 @@ final class ListeningSockets: Sendable {
     let socket = TCPSocket(buffer: context.buffer, memory: context.memory)
     return { channel in
       do {
-        try socket.size(channel)
+        try socket.setUp(channel)
       } catch {
         return channel.eventLoop.makeFailedFuture(error)
       }

@@ -48,18 +48,22 @@ struct TCPSocket: Sendable {
     }
   ) -> EventLoopFuture<any Channel> {
     ClientBootstrap(group: loop)
+      // TCP_NODELAY is what NIO sets by itself.
       .connectTimeout(max(deadline - .now(), .milliseconds(1)))
-      .channelOption(.autoRead, value: false)
-      .channelOption(.allowRemoteHalfClosure, value: true)
-      .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-      .channelOption(.writeBufferWaterMark, value: waterMark)
-      .channelOption(.maxMessagesPerRead, value: TCPSocket.readsPerBatch)
-      .channelOption(.recvAllocator, value: allocator)
-      .channelInitializer(prepare)
+      .channelInitializer { channel in
+        do {
+          try self.setUp(channel)
+        } catch {
+          return channel.eventLoop.makeFailedFuture(error)
+        }
+        return prepare(channel)
+      }
       .connect(to: address)
   }
 
   /// A bootstrap for a listening socket.
+  ///
+  /// - Parameter accept: calls `setUp` for the stream it is given.
   static func server(
     loops: any EventLoopGroup,
     accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
@@ -72,19 +76,20 @@ struct TCPSocket: Sendable {
       .serverChannelInitializer { channel in
         // Without it, running out of descriptors makes the loop spin on accept.
         channel.eventLoop.makeCompletedFuture {
-          try channel.pipeline.syncOperations.addHandler(AcceptBackoffHandler())
+          try channel.pipeline.syncOperations.addHandlers(AcceptBackoffHandler(), HandOverHandler(accept))
         }
       }
-      .childChannelOption(.autoRead, value: false)
-      .childChannelOption(.allowRemoteHalfClosure, value: true)
-      .childChannelOption(.maxMessagesPerRead, value: TCPSocket.readsPerBatch)
-      .childChannelInitializer(accept)
   }
 
-  /// Sizes the buffers of a stream that was accepted; on its event loop, before it is active.
-  func size(_ channel: any Channel) throws {
+  /// Sets what every stream has, and sizes its buffers; on its event loop, before it is active.
+  ///
+  /// At once, for NIO makes a future of each option that is given to a bootstrap.
+  func setUp(_ channel: any Channel) throws {
     // Socket channels have options that can be set at once.
     guard let options = channel.syncOptions else { return }
+    try options.setOption(.autoRead, value: false)
+    try options.setOption(.allowRemoteHalfClosure, value: true)
+    try options.setOption(.maxMessagesPerRead, value: TCPSocket.readsPerBatch)
     try options.setOption(.writeBufferWaterMark, value: waterMark)
     try options.setOption(.recvAllocator, value: allocator)
   }
