@@ -3,9 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { MOST_EVENTS = 256 };
@@ -26,6 +30,21 @@ int csplice_pipe(int ends[2], int capacity) {
   int size = fcntl(ends[1], F_SETPIPE_SZ, capacity);
   if (size < 0) size = fcntl(ends[1], F_GETPIPE_SZ);
   return size < 0 ? 4096 : size;
+}
+
+long csplice_least_round_trip(int socket) {
+  struct tcp_info info;
+  socklen_t length = sizeof info;
+  if (getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &length) < 0) return -errno;
+  // An older kernel tells less.
+  if (length < offsetof(struct tcp_info, tcpi_min_rtt) + sizeof info.tcpi_min_rtt) return -ENOSYS;
+  return info.tcpi_min_rtt;
+}
+
+int csplice_limit_sending(int socket, int bytes) {
+  // The kernel doubles what it is given.
+  int half = bytes / 2;
+  return result(setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &half, sizeof half));
 }
 
 int csplice_poller(void) { return result(epoll_create1(EPOLL_CLOEXEC)); }

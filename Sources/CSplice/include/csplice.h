@@ -12,6 +12,14 @@ long csplice_move(int from, int to, size_t count);
 /// minus the errno.
 int csplice_pipe(int ends[2], int capacity);
 
+/// The shortest round trip that a TCP socket has seen, in microseconds, or minus the errno. The greatest 32-bit
+/// number where it has seen none.
+long csplice_least_round_trip(int socket);
+
+/// Fixes how many bytes a TCP socket may have on their way; the kernel grows that no more. Returns 0 or minus the
+/// errno.
+int csplice_limit_sending(int socket, int bytes);
+
 /// What the kernel tells of a descriptor.
 struct csplice_event {
   int descriptor;

@@ -87,6 +87,7 @@ extension Duplex {
     ) { outcome in
       eventLoop.execute { this.value.end(outcome) }
     }
+    splice.limitShortPaths()
     splicing = .spliced(splice, loop)
     for end in [client, target] {
       end.detach()

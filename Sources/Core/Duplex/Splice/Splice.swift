@@ -94,6 +94,27 @@ final class Splice: @unchecked Sendable {
   }
 }
 
+// MARK: Short paths
+
+extension Splice {
+  /// A path with such a round trip, in microseconds, does not leave this host, or hardly.
+  private static let shortRoundTrip = 100
+  /// Fills such a path at 20 Gbit/s; a longer one needs what the kernel finds out.
+  private static let enoughForShortPath: CInt = 256 << 10
+
+  /// Lets a socket with a short path have little on its way.
+  ///
+  /// The kernel would grow that to some megabytes, which are out of the processor's cache by the time that the
+  /// peer, on this host most likely, copies them: half of what a byte costs it.
+  func limitShortPaths() {
+    for socket in [client, target] {
+      guard (0...Self.shortRoundTrip).contains(csplice_least_round_trip(socket)) else { continue }
+      // Where it fails the kernel goes on as ever.
+      _ = csplice_limit_sending(socket, Self.enoughForShortPath)
+    }
+  }
+}
+
 // MARK: Turns
 
 extension Splice {
