@@ -50,9 +50,10 @@ struct TCPSocket: Sendable {
     ClientBootstrap(group: loop)
       // TCP_NODELAY is what NIO sets by itself.
       .connectTimeout(max(deadline - .now(), .milliseconds(1)))
+      .channelOption(.tcpOption(.tcp_nodelay), value: 1)
       .channelInitializer { channel in
         do {
-          try self.setUp(channel)
+          try setUp(channel)
         } catch {
           return channel.eventLoop.makeFailedFuture(error)
         }
@@ -61,9 +62,7 @@ struct TCPSocket: Sendable {
       .connect(to: address)
   }
 
-  /// A bootstrap for a listening socket.
-  ///
-  /// - Parameter accept: calls `setUp` for the stream it is given.
+  /// A bootstrap for a listening socket; `accept` has to set its streams up.
   static func server(
     loops: any EventLoopGroup,
     accept: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
@@ -79,11 +78,12 @@ struct TCPSocket: Sendable {
           try channel.pipeline.syncOperations.addHandlers(AcceptBackoffHandler(), HandOverHandler(accept))
         }
       }
+      .childChannelInitializer(accept)
   }
 
-  /// Sets what every stream has, and sizes its buffers; on its event loop, before it is active.
+  /// Makes a socket a stream as `Transport` wants it; on its event loop, before it is active.
   ///
-  /// At once, for NIO makes a future of each option that is given to a bootstrap.
+  /// Not by the bootstrap, which makes a future of each option.
   func setUp(_ channel: any Channel) throws {
     // Socket channels have options that can be set at once.
     guard let options = channel.syncOptions else { return }
@@ -94,9 +94,9 @@ struct TCPSocket: Sendable {
     try options.setOption(.recvAllocator, value: allocator)
   }
 
-  /// Small reads first: most connections never need more, and their buffers are what idle ones cost.
+  /// Small reads first, twice as large after each that was full: a request fits one, and the buffer of its last
+  /// read is the greatest part of what an idle stream costs.
   private var allocator: AdaptiveRecvByteBufferAllocator {
-    let most = readSize
-    return AdaptiveRecvByteBufferAllocator(minimum: min(1024, most), initial: min(2048, most), maximum: most)
+    AdaptiveRecvByteBufferAllocator(minimum: 512, initial: 512, maximum: readSize)
   }
 }

@@ -1,3 +1,4 @@
+import CSplice
 import Foundation
 import NIOCore
 import NIOPosix
@@ -130,6 +131,31 @@ import Testing
     #expect(joined.counters.up.value == UInt64(Self.bulk))
     #expect(joined.counters.down.value == UInt64(Self.bulk + 3))
     #expect(await waiting { Self.receive(1, from: joined.client) } == ([], 0))
+  }
+
+  @Test func `only a path that is known to be short is limited`() {
+    #expect(Splice.sendingLimit(roundTrip: 20) == 256 << 10)
+    #expect(Splice.sendingLimit(roundTrip: 1000) == nil)
+    #expect(Splice.sendingLimit(roundTrip: Int(UInt32.max)) == nil)
+    #expect(Splice.sendingLimit(roundTrip: -Int(ENOSYS)) == nil)
+  }
+
+  @Test func `the kernel tells a round trip on loopback, and takes the limit`() async throws {
+    let joined = try await spliced()
+    let duplex = try await joined.duplex.futureResult.get()
+    let (roundTrip, limits) = try await duplex.eventLoop.submit {
+      let splice = try #require(duplex.value.splice)
+      let limits = [splice.client, splice.target].map { socket in
+        csplice_limit_sending(socket, 256 << 10)
+        var size: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        getsockopt(socket, SOL_SOCKET, SO_SNDBUF, &size, &length)
+        return size
+      }
+      return (csplice_least_round_trip(splice.client), limits)
+    }.get()
+    #expect((0..<1_000_000).contains(roundTrip))
+    #expect(limits == [256 << 10, 256 << 10])
   }
 
   /// One that the kernel moves, with nothing on its way.

@@ -99,18 +99,24 @@ final class Splice: @unchecked Sendable {
 extension Splice {
   /// A path with such a round trip, in microseconds, does not leave this host, or hardly.
   private static let shortRoundTrip = 100
-  /// Fills such a path at 20 Gbit/s; a longer one needs what the kernel finds out.
-  private static let enoughForShortPath: CInt = 256 << 10
+  /// Fills such a path at 20 Gbit/s.
+  private static let enoughForShortPath = 256 << 10
+
+  /// Most bytes that a socket whose shortest round trip took so many microseconds should have on their way; nil
+  /// where the kernel is to find it out, for the path may be long, or there is no such time.
+  static func sendingLimit(roundTrip: Int) -> Int? {
+    (0...shortRoundTrip).contains(roundTrip) ? enoughForShortPath : nil
+  }
 
   /// Lets a socket with a short path have little on its way.
   ///
-  /// The kernel would grow that to some megabytes, which are out of the processor's cache by the time that the
-  /// peer, on this host most likely, copies them: half of what a byte costs it.
+  /// The kernel would grow that to some megabytes, which are in no cache of the processor any more when the peer,
+  /// on this host most likely, copies them. A byte costs it twice as much then.
   func limitShortPaths() {
     for socket in [client, target] {
-      guard (0...Self.shortRoundTrip).contains(csplice_least_round_trip(socket)) else { continue }
+      guard let limit = Self.sendingLimit(roundTrip: csplice_least_round_trip(socket)) else { continue }
       // Where it fails the kernel goes on as ever.
-      _ = csplice_limit_sending(socket, Self.enoughForShortPath)
+      _ = csplice_limit_sending(socket, CInt(limit))
     }
   }
 }
