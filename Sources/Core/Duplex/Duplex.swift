@@ -91,6 +91,7 @@ final class Duplex {
   ///
   /// Call it on the event loop of both.
   /// - Parameters:
+  ///   - memory: where what waits is counted.
   ///   - clock: the session's, for the idle time-out; nil for one of its own.
   ///   - splice: how the kernel takes the copying over; nil where it may not.
   ///   - onEnd: called once, on the loop, when both streams are done with.
@@ -100,6 +101,7 @@ final class Duplex {
     idleTimeout: TimeAmount,
     counters: Counters = Counters(),
     metrics: SessionMetrics? = nil,
+    memory: MemoryBudget = MemoryBudget(),
     clock: SessionClock? = nil,
     splice: SplicePlan? = nil,
     onEnd: @escaping (Outcome) -> Void

@@ -103,6 +103,7 @@ final class Session {
         idleTimeout: route.idleTimeout,
         counters: counters,
         metrics: route.metrics,
+        memory: sessions.memory,
         clock: clock,
         splice: route.splicePipe.map { capacity in
           SplicePlan(pipeCapacity: capacity) { [record] in record.spliced() }
