@@ -18,7 +18,7 @@ AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 ISOLATED := $(if $(filter-out 0,$(shell id -u)),unshare --map-root-user --net bash -c 'ip link set lo up && exec "$$0" "$$@"')
 PYTEST = cd Tests/EndToEnd && $(ISOLATED) $(CURDIR)/.venv/bin/python -m pytest
 
-.PHONY: help run build test soak bench bench-quick bench-grid bench-buffers lint format clean packages test-packages bench-packages peers unit-tests examples
+.PHONY: help run build test soak bench bench-quick bench-grid bench-buffers bench-loops lint format clean packages test-packages bench-packages peers unit-tests examples
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ bench-quick: build bench-packages $(if $(PEERS),peers) ## The same in two minute
 
 bench-grid: build bench-packages $(if $(PEERS),peers) ## The same over slow, long and lossy links; takes hours, goes on where it was
 	$(AS_ROOT) Benchmarks/grid.py $(ARGS)
+
+bench-loops: build bench-packages ## One event loop of ours against two
+	Benchmarks/loops.py $(ARGS)
 
 bench-buffers: build bench-packages ## One download by the size of the buffer, over a long link; draws docs/images/buffers.svg
 	$(AS_ROOT) Benchmarks/buffers.py $(ARGS)
