@@ -27,7 +27,7 @@ run: build ## Build the release and start the demo
 	$(BINARY) demo
 
 build: packages ## Build the release: .build/release/magicalane
-	swift build --configuration release --product magicalane
+	swift build --configuration release --product magicalane --static-swift-stdlib -Xswiftc -use-ld=lld
 
 test: unit-tests examples build .venv/ready ## Run all tests: units, examples, end to end
 	$(PYTEST) $(ARGS)
