@@ -21,11 +21,12 @@ let package = Package(
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
   targets: [
+    .target(name: "CPath", path: "Sources/CPath"),
     .target(name: "CSplice", path: "Sources/CSplice"),
     .target(
       name: "MagicalaneCore",
       dependencies: [
-        "CSplice",
+        "CPath", "CSplice",
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "DequeModule", package: "swift-collections"),
@@ -84,7 +85,8 @@ let package = Package(
     .target(
       name: "MagicalaneCommand",
       dependencies: [
-        "MagicalaneAdminHTTP", "MagicalaneCore", "MagicalaneFrontends", "MagicalaneTransports",
+        "MagicalaneAdminHTTP", "MagicalaneCore", "MagicalaneFrontends",
+        "MagicalaneTransports",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Metrics", package: "swift-metrics"),

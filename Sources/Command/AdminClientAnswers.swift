@@ -82,6 +82,7 @@ enum AdminAPI {
     var state: String
     var frontend: String
     var transport: String
+    var member: String?
     var client: String?
     var user: String?
     var target: String?

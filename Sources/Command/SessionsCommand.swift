@@ -132,6 +132,11 @@ struct SessionFilter: ParsableArguments {
   var request: AdminRequest { AdminRequest(path: "/v1/sessions", query: query) }
 }
 
+extension AdminAPI.Session {
+  /// The transport, and behind it the member that it chose.
+  fileprivate var carriedBy: String { member.map { "\(transport)/\($0)" } ?? transport }
+}
+
 /// The table of live sessions.
 struct SessionList {
   var answer: AdminAPI.Sessions
@@ -170,7 +175,7 @@ struct SessionList {
       let waiting = session.waitingUp.addingReportingOverflow(session.waitingDown).partialValue
       var cells = [
         "\(session.id)", session.state, Amount.duration(seconds: session.ageSeconds), session.user ?? "-",
-        session.client ?? "-", session.target ?? "-", session.frontend, session.transport,
+        session.client ?? "-", session.target ?? "-", session.frontend, session.carriedBy,
         Amount.bytes(session.bytesUp), Amount.bytes(session.bytesDown), Amount.bytes(waiting),
       ]
       if let rates {

@@ -226,6 +226,7 @@ class Events:
         "config.refused": "ConfigRefusedEvent",
         "transport.up": "TransportEvent",
         "transport.down": "TransportEvent",
+        "transport.decision": "DecisionEvent",
         "events.missed": "EventsMissedEvent",
     }
 

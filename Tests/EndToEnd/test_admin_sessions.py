@@ -73,6 +73,7 @@ def test_a_session_shows_what_it_does(api, open_session, targets, key):
         "state": "open",
         "frontend": "front",
         "transport": "direct",
+        "member": None,
         "client": f"{host}:{port}",
         "user": None,
         "target": f"{targets.host}:{targets.port}",

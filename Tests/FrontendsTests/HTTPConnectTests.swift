@@ -199,6 +199,90 @@ import Testing
     #expect(last.sentText.components(of: "Connection: close") == 1)
   }
 
+  static let leg = LegID("0123456789abcdef0123456789ABCDEF")
+
+  static func reports(
+    _ fields: String,
+    line: String = "GET /.well-known/magicalane/path HTTP/1.1"
+  ) -> String {
+    "\(line)\r\nHost: a.b\r\n\(fields)\r\n"
+  }
+
+  static let upgrade = "Connection: keep-alive, upgrade\r\nUpgrade: magicalane-path/1\r\n"
+  static let legField = "Magicalane-Leg: 0123456789abcdef0123456789ABCDEF\r\n"
+
+  @Test func `a leg that a CONNECT request names is told`() throws {
+    let known: [(String, LegID?)] = [
+      (Self.legField, Self.leg), ("", nil), ("Magicalane-Leg: 0123\r\n", nil),
+      (Self.legField + Self.legField, nil), ("Magicalane-Leg: \(String(repeating: "g", count: 32))\r\n", nil),
+    ]
+    for (fields, leg) in known {
+      var handshake = Self.open
+      var bytes = ByteBuffer(string: Self.connect(fields: fields))
+      guard case .open = handshake.receive(&bytes) else {
+        Issue.record("\(fields) is refused")
+        continue
+      }
+      #expect(handshake.leg == leg)
+    }
+  }
+
+  @Test func `a request for reports is an upgrade, and what is behind it is left`() throws {
+    let leg = try #require(Self.leg)
+    let request = Self.reports(Self.upgrade + Self.legField)
+    let play = Play(Self.open, request + "\u{1}\u{1}\u{1}")
+    #expect(play.end == .report(leg, user: nil))
+    #expect(play.left == [1, 1, 1])
+    var handshake = Self.open
+    var bytes = ByteBuffer(string: request)
+    _ = handshake.receive(&bytes)
+    #expect(
+      String(buffer: handshake.accepted())
+        == "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: magicalane-path/1\r\n\r\n"
+    )
+  }
+
+  @Test func `reports want the password that CONNECT wants`() throws {
+    let leg = try #require(Self.leg)
+    let request = Self.reports(Self.upgrade + Self.legField + Self.authorization)
+    #expect(Play(Self.guarded, request).end == .report(leg, user: "alice"))
+    let refused = Play(Self.guarded, Self.reports(Self.upgrade + Self.legField))
+    #expect(refused.end == .wantsMore)
+    #expect(status(refused) == "407 Proxy Authentication Required")
+  }
+
+  @Test(arguments: [
+    reports(""), reports(legField), reports("Upgrade: magicalane-path/1\r\n" + legField),
+    reports("Connection: Upgrade\r\n" + legField),
+    reports("Connection: Upgrade\r\nUpgrade: websocket\r\n" + legField),
+    reports(upgrade + legField, line: "GET /.well-known/magicalane/path HTTP/1.0"),
+  ])
+  func `without an upgrade there are no reports`(request: String) {
+    let play = Play(Self.open, request)
+    #expect(play.end == .refused)
+    #expect(status(play) == "426 Upgrade Required")
+    #expect(play.sentText.contains("\r\nUpgrade: magicalane-path/1\r\n"))
+    #expect(play.sentText.contains("\r\nConnection: Upgrade, close\r\n"))
+  }
+
+  @Test(arguments: [
+    upgrade, upgrade + "Magicalane-Leg: 0123\r\n", upgrade + legField + legField,
+    upgrade + legField + "Content-Length: 5\r\n",
+  ])
+  func `without one valid leg, or with content, a request for reports is bad`(fields: String) {
+    let play = Play(Self.open, Self.reports(fields))
+    #expect(play.end == .refused)
+    #expect(status(play) == "400 Bad Request")
+  }
+
+  @Test func `another method on the path of reports is told what is allowed`() {
+    let request = Self.reports(
+      Self.upgrade + Self.legField,
+      line: "POST /.well-known/magicalane/path HTTP/1.1"
+    )
+    #expect(status(Play(Self.open, request)) == "405 Method Not Allowed")
+  }
+
   @Test func `success has no framing fields`() {
     var handshake = Self.open
     #expect(String(buffer: handshake.accepted()) == "HTTP/1.1 200 Connection established\r\n\r\n")

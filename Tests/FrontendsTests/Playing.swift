@@ -6,6 +6,7 @@ struct Play: Equatable {
   enum End: Equatable {
     case wantsMore
     case open(Target, user: String?)
+    case report(LegID, user: String?)
     case refused
   }
 
@@ -36,6 +37,7 @@ struct Play: Equatable {
     case .needMore: break
     case .send(let reply): sent += reply.readableBytesView
     case .open(let target, let user): end = .open(target, user: user)
+    case .report(let leg, let user): end = .report(leg, user: user)
     case .refuse(let reply, _):
       sent += reply?.readableBytesView ?? ByteBufferView()
       end = .refused

@@ -90,6 +90,20 @@ private final class Record: ChannelInboundHandler {
 }
 
 @Suite struct QUICStreamChannelTests {
+  @Test("streams of one connection have one path, which tells what the connection counts until it is over")
+  func path() throws {
+    let pair = try ChannelPair()
+    let channel = try #require(pair.near.channel)
+    #expect(channel.path === pair.near.connection.pathSource)
+    let counts = try #require(channel.path.counts)
+    #expect(counts.sent == pair.near.connection.datagramsSent && counts.sent > 0)
+    #expect(counts.lost == nil)
+    #expect(counts.roundTrip.map { $0.smoothed >= 2 * pair.link.latency } == true)
+    pair.link.client.connection.close(now: pair.link.now)
+    #expect(channel.path.isOver)
+    #expect(channel.path.counts?.sent == counts.sent)
+  }
+
   @Test("nothing is read until read() is called, and then once, with all that came")
   func demand() throws {
     let pair = try ChannelPair()
@@ -103,6 +117,19 @@ private final class Record: ChannelInboundHandler {
     try pair.write(pattern(10), on: pair.near)
     pair.run()
     #expect(pair.far.record.events.count == 2)
+  }
+
+  @Test("an error that somebody fires into the pipeline reaches its end, and the stream can be aborted then")
+  func foreignError() throws {
+    struct Lost: Error {}
+    let pair = try ChannelPair()
+    pair.near.record.clear()
+    pair.channel(pair.near).pipeline.fireErrorCaught(Lost())
+    #expect(pair.near.record.events == ["error: Lost()"])
+    pair.channel(pair.near).triggerUserOutboundEvent(StreamAbort(reason: "lost"), promise: nil)
+    pair.channel(pair.near).close(promise: nil)
+    pair.run()
+    #expect(pair.near.record.events == ["error: Lost()", "inactive"])
   }
 
   @Test("the end of the input comes behind the last byte, and the other direction goes on")

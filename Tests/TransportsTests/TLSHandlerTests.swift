@@ -153,6 +153,18 @@ struct TLSStreamTests {
     #expect(pair.server.recorder.happenings == [.error("truncated"), .inactive])
   }
 
+  @Test("an error that somebody fires into the pipeline reaches its end, once")
+  func foreignError() throws {
+    struct Lost: Error {}
+    let pair = try openPair()
+    pair.client.write([1])
+    pair.client.channel.pipeline.fireErrorCaught(Lost())
+    pair.client.channel.pipeline.fireErrorCaught(Lost())
+    #expect(pair.client.recorder.happenings == [.error("Lost()")])
+    pair.client.channel.close(promise: nil)
+    #expect(pair.client.recorder.happenings == [.error("Lost()"), .inactive])
+  }
+
   @Test("an abort sends no close_notify, and the socket is told of it")
   func abort() throws {
     let pair = try openPair()

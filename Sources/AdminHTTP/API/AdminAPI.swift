@@ -36,6 +36,7 @@ struct AdminAPI: Sendable {
     addConfig(to: &router)
     for section in ConfigSection.allCases { addEntries(of: section, to: &router) }
     addSessions(to: &router)
+    addPaths(to: &router)
     addEvents(to: &router)
     addLogLevel(to: &router)
     return router

@@ -141,6 +141,7 @@ extension Event.Kind {
   /// The names of all kinds, in the order of their documentation.
   static let names = [
     "session.opened", "session.closed", "config.applied", "config.refused", "transport.up", "transport.down",
+    "transport.decision",
   ]
 
   /// What clients know it by.
@@ -152,13 +153,14 @@ extension Event.Kind {
     case .configRefused: "config.refused"
     case .transportUp: "transport.up"
     case .transportDown: "transport.down"
+    case .transportDecided: "transport.decision"
     }
   }
 }
 
 /// The data of one event.
 struct EventBody: Encodable {
-  private enum CodingKeys: CodingKey { case time, session, reason, change, origin, transport }
+  private enum CodingKeys: CodingKey { case time, session, reason, change, origin, transport, decision }
   var event: Event
 
   func encode(to encoder: any Encoder) throws {
@@ -180,6 +182,9 @@ struct EventBody: Encodable {
     case .transportDown(let name, let reason):
       try container.encode(name, forKey: .transport)
       try container.encode(reason, forKey: .reason)
+    case .transportDecided(let name, let decision):
+      try container.encode(name, forKey: .transport)
+      try container.encode(decision, forKey: .decision)
     }
   }
 }

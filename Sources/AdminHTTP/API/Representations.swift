@@ -121,7 +121,7 @@ struct EntryBody<Status: Encodable>: Encodable {
 
 struct SessionBody: Encodable {
   private enum CodingKeys: String, CodingKey {
-    case id, state, frontend, transport, client, user, target, started, copy
+    case id, state, frontend, transport, member, client, user, target, started, copy
     case ageSeconds = "age_seconds"
     case bytesUp = "bytes_up"
     case bytesDown = "bytes_down"
@@ -140,6 +140,7 @@ struct SessionBody: Encodable {
     try container.encode(session.state, forKey: .state)
     try container.encode(session.frontend, forKey: .frontend)
     try container.encode(session.transport, forKey: .transport)
+    try container.encode(session.member, forKey: .member)
     try container.encode(session.client?.hostAndPort, forKey: .client)
     try container.encode(session.user, forKey: .user)
     try container.encode(session.target.map { "\($0)" }, forKey: .target)

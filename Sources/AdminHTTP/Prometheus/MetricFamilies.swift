@@ -63,9 +63,19 @@ enum MetricFamilies {
     "magicalane_sessions_started_total": "Streams that a frontend accepted.",
     "magicalane_sessions_active": "Sessions that have not ended yet.",
     "magicalane_sessions_finished_total": "Sessions that ended, by how they did.",
+    "magicalane_sessions_reopened_total":
+      "Streams that broke before the target answered and were opened again on another member.",
     "magicalane_bytes_total": "Bytes moved; up is from the client to the target.",
     "magicalane_open_duration_seconds": "From a client's request to the opened stream.",
     "magicalane_session_duration_seconds": "From accept to the end of a session.",
+
+    "magicalane_path_streams_opened_total": "Streams opened through a member of a transport that chooses.",
+    "magicalane_path_failures_total": "Attempts that failed for the member's fault.",
+    "magicalane_path_chosen": "1 for the member that new sessions take.",
+    "magicalane_path_loss_ratio": "Packets lost by packets sent.",
+    "magicalane_path_rtt_seconds": "Smoothed round trip.",
+    "magicalane_path_probe_bytes": "Bytes that measuring has cost, estimated.",
+    "magicalane_path_switches_total": "Changes of the chosen member.",
 
     "magicalane_names_total": "Names that were needed, by where their addresses came from.",
 

@@ -1,7 +1,7 @@
 extension String {
   /// The one of `names` that was most likely meant, if any is near: at most one edit for each three letters
   /// and at least one, where a swap of neighbours is one edit.
-  func nearest(among names: some Collection<String>) -> String? {
+  package func nearest(among names: some Collection<String>) -> String? {
     let limit = Swift.max(1, (count + 2) / 3)
     let ranked = names.filter { abs($0.count - count) <= limit }
       .map { (name: $0, distance: edits(to: $0)) }

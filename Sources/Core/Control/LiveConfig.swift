@@ -250,10 +250,10 @@ extension LiveConfig {
     _ options: ConfigChangeOptions
   ) async throws(ConfigChangeError) -> ConfigChange {
     guard let old = entry(name, in: section) else { throw .notFound(section, name) }
+    try check(options.precondition, tag: tags.tag(of: old), isRequired: true)
     guard let document = current?.configuration.document, document.entry(name, in: section) != nil else {
       throw .builtIn(section, name)
     }
-    try check(options.precondition, tag: tags.tag(of: old), isRequired: true)
     return try await apply(
       document.removing(name, from: section),
       from: .api,

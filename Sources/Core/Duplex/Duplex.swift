@@ -15,6 +15,15 @@ import NIOCore
 /// own buffer, below its high-water mark. Between two batches the duplex holds no byte, and that is where the
 /// kernel can take over the copying (`Duplex+Splice.swift`).
 ///
+/// The one exception: as long as nothing came from the target and the transport has another way to it, what
+/// the client sent is kept too, so that a target's stream that breaks can be replaced
+/// (`Duplex+Replacement.swift`):
+///
+///     keeping ──first byte or end of stream of the target, too much to keep──► settled
+///      │   ▲
+///      │   └─────────opened, and sent again─────────┐
+///      └──target's stream breaks──► reopening ──────┴──failed, or ended meanwhile──► ended
+///
 /// Not thread-safe: everything happens on the streams' event loop.
 final class Duplex {
   /// The two directions.
@@ -51,11 +60,14 @@ final class Duplex {
   }
 
   let client: DuplexEnd
-  let target: DuplexEnd
+  /// Another one once the target's stream was replaced.
+  var target: DuplexEnd
   let counters: Counters
   let metrics: SessionMetrics?
   let memory: MemoryBudget
   var splicing: Splicing
+  /// Nil where the target's stream cannot be replaced, or no longer.
+  var replacement: Replacement?
   private let idleTimeout: TimeAmount
   private var onEnd: ((Outcome) -> Void)?
   private let clock: SessionClock
@@ -72,6 +84,7 @@ final class Duplex {
     metrics: SessionMetrics?,
     memory: MemoryBudget,
     splicing: Splicing,
+    replacement: Replacement?,
     idleTimeout: TimeAmount,
     clock: SessionClock,
     onEnd: @escaping (Outcome) -> Void
@@ -82,6 +95,7 @@ final class Duplex {
     self.metrics = metrics
     self.memory = memory
     self.splicing = splicing
+    self.replacement = replacement
     self.idleTimeout = idleTimeout
     self.clock = clock
     self.onEnd = onEnd
@@ -94,6 +108,7 @@ final class Duplex {
   ///   - memory: where what waits is counted.
   ///   - clock: the session's, for the idle time-out; nil for one of its own.
   ///   - splice: how the kernel takes the copying over; nil where it may not.
+  ///   - replacement: how the target's stream can be opened again; nil where it cannot.
   ///   - onEnd: called once, on the loop, when both streams are done with.
   static func join(
     client: any Channel,
@@ -104,6 +119,7 @@ final class Duplex {
     memory: MemoryBudget = MemoryBudget(),
     clock: SessionClock? = nil,
     splice: SplicePlan? = nil,
+    replacement: ReplacementPlan? = nil,
     onEnd: @escaping (Outcome) -> Void
   ) throws -> Duplex {
     client.eventLoop.assertInEventLoop()
@@ -117,12 +133,14 @@ final class Duplex {
       metrics: metrics,
       memory: memory,
       splicing: splice.map { .wanted($0) } ?? .never,
+      replacement: replacement.map { Replacement($0, of: target) },
       idleTimeout: idleTimeout,
       clock: clock ?? SessionClock(on: client.eventLoop),
       onEnd: onEnd
     )
     clientEnd.attach(to: duplex, partner: targetEnd)
     targetEnd.attach(to: duplex, partner: clientEnd)
+    for end in [clientEnd, targetEnd] { end.isWatched = replacement != nil }
     do {
       try client.pipeline.syncOperations.addHandler(clientEnd)
       try target.pipeline.syncOperations.addHandler(targetEnd)
@@ -162,6 +180,7 @@ final class Duplex {
   }
 
   func failed(_ direction: Direction, _ error: any Error) {
+    if direction == .down, replaceTarget(after: error) { return }
     end(.failed(direction, error))
   }
 
@@ -169,6 +188,7 @@ final class Duplex {
     guard let onEnd else { return }
     self.onEnd = nil
     clock.stop()
+    settle()
     endSplice(outcome)
     for end in [client, target] {
       if case .finished = outcome { end.close() } else { end.abort(reason: outcome.reason) }

@@ -20,6 +20,8 @@ final class DuplexEnd: ChannelInboundHandler {
   private var partner: DuplexEnd?
   private(set) var context: ChannelHandlerContext?
   private var wroteSinceFlush = false
+  /// The duplex wants to see what is read, for the target's stream can still be replaced.
+  var isWatched = false
   /// Bytes of the batch that is being read.
   private var batch = 0
   /// A batch was asked for and has not come.
@@ -71,7 +73,9 @@ final class DuplexEnd: ChannelInboundHandler {
 
 extension DuplexEnd {
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-    batch += unwrapInboundIn(data).readableBytes
+    let bytes = unwrapInboundIn(data)
+    batch += bytes.readableBytes
+    if isWatched { duplex?.willPass(bytes, direction) }
     partner?.write(data)
   }
 
@@ -153,6 +157,7 @@ extension DuplexEnd {
 
   private func reachedEndOfStream() {
     guard flow == .open, let partner else { return }
+    if isWatched { duplex?.willPassEnd(direction) }
     flow = .draining
     partner.closeOutput(after: self)
   }
@@ -162,7 +167,7 @@ extension DuplexEnd {
     flush()
     guard let context else { return }
     let closed = context.eventLoop.makePromise(of: Void.self)
-    closed.futureResult.assumeIsolated().whenComplete { source.drained($0) }
+    closed.futureResult.assumeIsolated().whenComplete { source.drained($0, into: self) }
     if flow == .open {
       isOutputClosed = true
       context.close(mode: .output, promise: closed)
@@ -181,8 +186,9 @@ extension DuplexEnd {
     }
   }
 
-  private func drained(_ result: Result<Void, any Error>) {
-    guard let duplex else { return }
+  private func drained(_ result: Result<Void, any Error>, into end: DuplexEnd) {
+    // What became of a stream that was replaced says nothing any more.
+    guard let duplex, end === partner else { return }
     switch result {
     case .success:
       flow = .finished
@@ -190,5 +196,20 @@ extension DuplexEnd {
     case .failure(let error):
       duplex.failed(direction.opposite, error)
     }
+  }
+}
+
+// MARK: Replacement
+
+extension DuplexEnd {
+  /// Gives a new partner what the one before it was given: the bytes, then the end of stream if it has come.
+  func sendAgain(_ batches: [ByteBuffer]) {
+    guard let partner else { return }
+    for bytes in batches { partner.write(NIOAny(bytes)) }
+    partner.flush()
+    // To write may have broken that stream, too.
+    guard flow != .open, partner === self.partner else { return }
+    flow = .draining
+    partner.closeOutput(after: self)
   }
 }

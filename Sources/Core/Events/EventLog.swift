@@ -17,6 +17,8 @@ public struct Event: Sendable {
     case transportUp(String)
     /// The transport's server could not be reached.
     case transportDown(String, reason: String)
+    /// A choosing transport chose a member, or kept to one for a new reason.
+    case transportDecided(String, Decision)
   }
 
   /// Counts up by one from 1 while the program runs.

@@ -21,6 +21,8 @@ enum SessionOutcome: Hashable, Sendable {
   case handshakeTimeout
   /// The client went away before it had its answer.
   case clientLeft
+  /// The client asked for reports, and had them until it left, or this end was draining.
+  case reported
 }
 
 extension SessionOutcome: MetricLabel {
@@ -35,6 +37,7 @@ extension SessionOutcome: MetricLabel {
     case .badRequest: "bad_request"
     case .handshakeTimeout: "handshake_timeout"
     case .clientLeft: "client_left"
+    case .reported: "reported"
     }
   }
 
@@ -62,6 +65,7 @@ final class SessionMetrics: Sendable {
   private let frontend: String
   private let transport: String
   private let startedCount: Counter
+  private let reopenedCount: Counter
   private let active: Meter
   private let up: Counter
   private let down: Counter
@@ -84,6 +88,7 @@ final class SessionMetrics: Sendable {
       )
     }
     startedCount = Counter(label: "magicalane_sessions_started_total", dimensions: names, factory: factory)
+    reopenedCount = Counter(label: "magicalane_sessions_reopened_total", dimensions: names, factory: factory)
     active = Meter(label: "magicalane_sessions_active", dimensions: names, factory: factory)
     up = bytes("up")
     down = bytes("down")
@@ -99,6 +104,7 @@ final class SessionMetrics: Sendable {
 
   deinit {
     startedCount.destroy()
+    reopenedCount.destroy()
     active.destroy()
     up.destroy()
     down.destroy()
@@ -132,6 +138,11 @@ final class SessionMetrics: Sendable {
   /// The stream to the target is open, so long after it was asked for.
   func opened(after time: TimeAmount) {
     openingTime.recordNanoseconds(time.nanoseconds)
+  }
+
+  /// A stream to the target that broke before it answered was replaced by another one.
+  func reopened() {
+    reopenedCount.increment()
   }
 
   /// The session is over, so long after it started.

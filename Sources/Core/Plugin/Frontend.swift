@@ -53,11 +53,19 @@ public protocol FrontendHandshake {
   /// grows over its limit.
   mutating func receive(_ bytes: inout ByteBuffer) -> HandshakeStep
 
-  /// The reply once the stream to the target is open.
+  /// The reply once the stream to the target is open, or once the reports may begin.
   mutating func accepted() -> ByteBuffer
 
   /// The reply when the stream to the target could not be opened.
   mutating func refused(_ error: OpenError) -> ByteBuffer
+
+  /// What the client says that this stream belongs to, once `.open` was said; nil where it says nothing.
+  var leg: LegID? { get }
+}
+
+extension FrontendHandshake {
+  /// Nothing.
+  public var leg: LegID? { nil }
 }
 
 /// What a handshake wants next.
@@ -68,6 +76,8 @@ public enum HandshakeStep: Sendable {
   case send(ByteBuffer)
   /// The client asks for this target, as this user where it gave a name that was verified.
   case open(Target, user: String?)
+  /// The client asks what this end sees of that leg (docs/path-reports.md).
+  case report(LegID, user: String?)
   /// Send these bytes, if any, and close: the client broke the protocol or may not come in.
   case refuse(ByteBuffer?, reason: String)
 }

@@ -32,6 +32,9 @@ public protocol Transport: Sendable {
   /// kernel may move their bytes past the program. Default: false.
   var yieldsPlainSockets: Bool { get }
 
+  /// Whether a lost packet holds up its own stream alone, so that it serves on a path that loses many. Default: false.
+  static var bearsLoss: Bool { get }
+
   /// Checks the options and reads the files they name; opens nothing.
   init(options: Options, context: TransportContext) throws
 
@@ -48,6 +51,9 @@ extension Transport {
   /// Says no.
   public var yieldsPlainSockets: Bool { false }
 
+  /// Says no.
+  public static var bearsLoss: Bool { false }
+
   /// Keeps nothing open, so ends nothing.
   public func shutdown() async {}
 }
@@ -60,12 +66,24 @@ public struct ConnectRequest: Sendable {
   public var policy: AddressPolicy
   /// When the caller gives up.
   public var deadline: NIODeadline
+  /// Tells the tunnel's server which streams to count together; nil where nobody measures.
+  public var leg: LegID?
+  /// Where a choosing transport says which member it took; nil where nobody asks.
+  public var carrier: SessionCarrier?
 
   /// A request made by hand, as tests do.
-  public init(target: Target, policy: AddressPolicy, deadline: NIODeadline) {
+  public init(
+    target: Target,
+    policy: AddressPolicy,
+    deadline: NIODeadline,
+    leg: LegID? = nil,
+    carrier: SessionCarrier? = nil
+  ) {
     self.target = target
     self.policy = policy
     self.deadline = deadline
+    self.leg = leg
+    self.carrier = carrier
   }
 }
 
@@ -89,6 +107,10 @@ public struct TransportContext: Sendable {
   public var directory: String
   /// Where it reports whether its server can be reached.
   public var health: TransportHealth
+  /// Where it tells what happens; nil where nobody listens.
+  public var events: EventLog?
+  /// Finds the other transports of the config.
+  public var members: TransportMembers
 
   /// A context made by hand, as tests do.
   public init(
@@ -100,7 +122,11 @@ public struct TransportContext: Sendable {
     buffer: Int,
     memory: StreamMemory = StreamMemory(),
     directory: String,
-    health: TransportHealth? = nil
+    health: TransportHealth? = nil,
+    events: EventLog? = nil,
+    members: TransportMembers = TransportMembers { name throws(PluginError) in
+      throw PluginError("no transport is named '\(name)'")
+    }
   ) {
     self.name = name
     self.logger = logger
@@ -111,7 +137,53 @@ public struct TransportContext: Sendable {
     self.memory = memory
     self.directory = directory
     self.health = health ?? TransportHealth(name: name)
+    self.events = events
+    self.members = members
   }
+}
+
+/// The transports that another one may hold, by name.
+public struct TransportMembers: Sendable {
+  private let find: @Sendable (String) throws(PluginError) -> TransportMember
+
+  /// - Parameter find: throws where none has that name, or where it holds the one that asks.
+  public init(_ find: @escaping @Sendable (String) throws(PluginError) -> TransportMember) {
+    self.find = find
+  }
+
+  /// The transport of that name, built. Where its entry changes, the one that asked for it is built anew.
+  ///
+  /// - Parameter path: the key that names it, from the config entry: `["members", "0"]`.
+  /// - Throws: `PluginError` at that key.
+  public func transport(named name: String, at path: [String]) throws(PluginError) -> TransportMember {
+    do throws(PluginError) {
+      return try find(name)
+    } catch {
+      throw PluginError(error.description, at: path)
+    }
+  }
+}
+
+/// A transport that another one holds. The runtime shuts it down, not who holds it.
+public struct TransportMember: Sendable {
+  /// The `name:` of its config entry.
+  public var name: String
+  /// The transport.
+  public var transport: any Transport
+  /// Whether its server can be reached.
+  public var health: TransportHealth
+
+  /// A member made by hand, as tests do.
+  public init(name: String, transport: any Transport, health: TransportHealth? = nil) {
+    self.name = name
+    self.transport = transport
+    self.health = health ?? TransportHealth(name: name)
+  }
+
+  /// The `type:` of its config entry.
+  public var type: String { Swift.type(of: transport).type }
+  /// Whether it serves on a path that loses many packets.
+  public var bearsLoss: Bool { Swift.type(of: transport).bearsLoss }
 }
 
 /// A user name and a password; printing it shows the name alone.

@@ -17,6 +17,16 @@ public final class TransportHealth: Sendable {
   private let name: String
   private let events: EventLog?
   private let current = NIOLockedValueBox(State.unknown)
+  private let watchers = NIOLockedValueBox<[WatchToken: Watcher]>([:])
+
+  /// Names one call of `watch`.
+  public struct WatchToken: Hashable, Sendable {
+    fileprivate let number: Int
+  }
+
+  private struct Watcher: Sendable {
+    var failed: @Sendable (OpenError) -> Void
+  }
 
   /// - Parameter events: who is told of changes.
   public init(name: String, events: EventLog? = nil) {
@@ -36,7 +46,22 @@ public final class TransportHealth: Sendable {
   public func failed(_ error: OpenError) {
     // This end's own limits and its shutting down say nothing about the server.
     guard error.kind != .unavailable else { return }
+    for watcher in watchers.withLockedValue({ Array($0.values) }) { watcher.failed(error) }
     if change(to: .down) { events?.publish(.transportDown(name, reason: "\(error)")) }
+  }
+
+  /// Calls `failed` with each attempt that fails from now on, on the thread that reports it.
+  public func watch(_ failed: @escaping @Sendable (OpenError) -> Void) -> WatchToken {
+    watchers.withLockedValue { watchers in
+      let token = WatchToken(number: (watchers.keys.map(\.number).max() ?? 0) + 1)
+      watchers[token] = Watcher(failed: failed)
+      return token
+    }
+  }
+
+  /// Ends a watch.
+  public func unwatch(_ token: WatchToken) {
+    watchers.withLockedValue { $0[token] = nil }
   }
 
   private func change(to state: State) -> Bool {

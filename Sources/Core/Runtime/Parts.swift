@@ -7,6 +7,8 @@ struct RunningTransport: Sendable {
   var settings: TransportSettings
   var transport: any Transport
   var health: TransportHealth
+  /// The transports that it holds, as they were when it was built.
+  var members: [String: PartID] = [:]
 }
 
 /// A frontend whose listener is bound.

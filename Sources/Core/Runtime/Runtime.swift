@@ -20,6 +20,8 @@ public actor Runtime {
   private(set) var transports: [String: RunningTransport] = [:]
   /// Replaced and removed parts whose sessions are not over.
   private(set) var retiring: Set<PartID> = []
+  /// What those of them hold that hold others.
+  private var membersOfRetiring: [PartID: Set<PartID>] = [:]
   /// Frontends whose listener could not be put back after a change that failed.
   private(set) var lost: Set<String> = []
   private(set) var isDraining = false
@@ -100,19 +102,15 @@ extension Runtime {
   private func build(
     _ configuration: Configuration
   ) throws(RuntimeErrors) -> ([String: RunningTransport], [BuiltFrontend]) {
-    var errors: [RuntimeError] = []
-    var newTransports: [String: RunningTransport] = [:]
-    for settings in configuration.transports {
-      if let running = transports[settings.name], running.settings.fingerprint == settings.fingerprint {
-        newTransports[settings.name] = running
-        continue
-      }
-      do throws(RuntimeError) {
-        newTransports[settings.name] = try build(settings, directory: configuration.directory)
-      } catch {
-        errors.append(error)
-      }
-    }
+    let builder = transportBuilder(directory: configuration.directory)
+    let assembly = TransportAssembly(
+      configuration.transports,
+      running: transports,
+      lastID: lastID,
+      make: builder
+    )
+    var (newTransports, errors, lastID) = assembly.build()
+    self.lastID = lastID
     var built: [BuiltFrontend] = []
     for settings in configuration.frontends
     where lost.contains(settings.name)
@@ -128,29 +126,31 @@ extension Runtime {
     return (newTransports, built)
   }
 
-  private func build(
-    _ settings: TransportSettings,
-    directory: String
-  ) throws(RuntimeError) -> RunningTransport {
-    var logger = logger
-    logger[metadataKey: "transport"] = "\(settings.name)"
-    let health = TransportHealth(name: settings.name, events: events)
-    let context = TransportContext(
-      name: settings.name,
-      logger: logger,
-      loops: loops,
-      resolver: resolver,
-      credentials: settings.credentials,
-      buffer: settings.buffer ?? Limits.largestOwnBuffer,
-      memory: streamMemory(settings.buffer),
-      directory: directory,
-      health: health
-    )
-    do {
-      let transport = try settings.makeTransport(context)
-      return RunningTransport(id: nextID(), settings: settings, transport: transport, health: health)
-    } catch {
-      throw RuntimeError(.build, settings.problem(for: error), cause: error)
+  /// Builds a transport from its entry.
+  private func transportBuilder(directory: String) -> TransportAssembly.Make {
+    { [logger, loops, resolver, events, memory] settings, members, id throws(RuntimeError) in
+      var logger = logger
+      logger[metadataKey: "transport"] = "\(settings.name)"
+      let health = TransportHealth(name: settings.name, events: events)
+      let context = TransportContext(
+        name: settings.name,
+        logger: logger,
+        loops: loops,
+        resolver: resolver,
+        credentials: settings.credentials,
+        buffer: settings.buffer ?? Limits.largestOwnBuffer,
+        memory: StreamMemory(budget: memory, isFixed: settings.buffer != nil),
+        directory: directory,
+        health: health,
+        events: events,
+        members: members
+      )
+      do {
+        let transport = try settings.makeTransport(context)
+        return RunningTransport(id: id, settings: settings, transport: transport, health: health)
+      } catch {
+        throw RuntimeError(.build, settings.problem(for: error), cause: error)
+      }
     }
   }
 
@@ -218,6 +218,7 @@ extension Runtime {
       frontendName: settings.name,
       frontendID: id,
       transport: transport.transport,
+      choosing: transport.transport as? any ChoosingTransport,
       transportName: transport.settings.name,
       transportID: transport.id,
       allowsLocalTargets: settings.allowsLocalTargets,
@@ -358,8 +359,13 @@ extension Runtime {
     let parts = Set(oldFrontends.map(\.id) + oldTransports.map(\.id))
     guard !parts.isEmpty else { return }
     retiring.formUnion(parts)
+    for running in oldTransports where !running.members.isEmpty {
+      membersOfRetiring[running.id] = Set(running.members.values)
+    }
+    // The sessions of one that holds others run through those; they must not end before it.
+    let holders = membersOfRetiring.filter { !$0.value.isDisjoint(with: parts) }.keys
     Task { [sessions, limits, loop = loops.next()] in
-      await sessions.drain(parts, within: limits.drainTimeout, on: loop)
+      await sessions.drain(parts.union(holders), within: limits.drainTimeout, on: loop)
       for running in oldFrontends { await running.listener.close() }
       for running in oldTransports { await running.transport.shutdown() }
       retired(parts)
@@ -368,6 +374,7 @@ extension Runtime {
 
   private func retired(_ parts: Set<PartID>) {
     retiring.subtract(parts)
+    for part in parts { membersOfRetiring[part] = nil }
     guard retiring.isEmpty else { return }
     sessions.keepTotals(frontends: Set(frontends.keys), transports: Set(transports.keys))
   }

@@ -55,6 +55,11 @@ extension Runtime {
     }.sorted { $0.name < $1.name }
   }
 
+  /// The transport of that name where it chooses between others; nil where it does not, or there is none.
+  public func choosingTransport(_ name: String) -> (any ChoosingTransport)? {
+    transports[name]?.transport as? any ChoosingTransport
+  }
+
   /// Live sessions, those in their handshake included.
   public nonisolated var sessionCount: Int { sessions.count }
 

@@ -6,6 +6,7 @@ import NIOCore
 ///
 ///     reading ──.open──► opening ──opened──► gone (joined)
 ///        │                  └──failed──► closing
+///        ├──.report──────────────────────► gone (a PathReportServer in its place)
 ///        └──.refuse, time-out──────────► closing ──peer closed, time-out──► gone
 final class HandshakeHandler<Handshake: FrontendHandshake>: ChannelInboundHandler, RemovableChannelHandler {
   typealias InboundIn = ByteBuffer
@@ -91,6 +92,8 @@ extension HandshakeHandler {
         hasWritten = true
       case .open(let target, let user):
         open(target, user, context)
+      case .report(let leg, let user):
+        report(leg, user, context)
       case .refuse(let reply, let reason):
         refuse(reply, .refused(reason: reason), context)
       }
@@ -99,7 +102,7 @@ extension HandshakeHandler {
 
   private func open(_ target: Target, _ user: String?, _ context: ChannelHandlerContext) {
     state = .opening
-    session.open(target, user: user) { self.opened($0, context) }
+    session.open(target, user: user, leg: handshake.leg) { self.opened($0, context) }
     // One batch may come before the target answers. The socket stays watched so, which costs less than to stop
     // and to start again, and a client that breaks off is noticed.
     if state == .opening, !inputEnded { context.read() }
@@ -118,8 +121,29 @@ extension HandshakeHandler {
     }
   }
 
-  /// Leaves the pipeline to the duplex; what came behind the request is replayed to it.
+  private func report(_ leg: LegID, _ user: String?, _ context: ChannelHandlerContext) {
+    session.clock.clear()
+    do throws(OpenError) {
+      let server = try session.report(leg, user: user)
+      context.writeAndFlush(wrapOutboundOut(handshake.accepted()), promise: nil)
+      let pipeline = context.pipeline.syncOperations
+      leave(context) { try pipeline.addHandler(server) }
+    } catch {
+      refuse(handshake.refused(error), .failed(error), context)
+    }
+  }
+
+  /// Leaves the pipeline to the duplex.
   private func giveWay(to channel: any Channel, _ context: ChannelHandlerContext) {
+    let isLeft = leave(context) { session.join(channel) }
+    if !isLeft { channel.close(promise: nil) }
+  }
+
+  /// Leaves the pipeline to the next owner of the stream; what came behind the request is replayed to it.
+  ///
+  /// - Returns: false where that failed, and the stream is closed.
+  @discardableResult
+  private func leave(_ context: ChannelHandlerContext, to next: () throws -> Void) -> Bool {
     state = .gone
     let pipeline = context.pipeline.syncOperations
     do {
@@ -127,11 +151,12 @@ extension HandshakeHandler {
         try pipeline.addHandler(ReplayHandler(bytes, isInputClosed: inputEnded), position: .after(self))
       }
       pipeline.removeHandler(self, promise: nil)
-      session.join(channel)
+      try next()
+      return true
     } catch {
-      channel.close(promise: nil)
       context.close(promise: nil)
       session.ended(.failed(OpenError(error)))
+      return false
     }
   }
 }

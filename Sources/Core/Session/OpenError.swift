@@ -40,12 +40,22 @@ public struct OpenError: Error, Sendable {
   public var message: String
   /// What the layer below said.
   public var cause: (any Error)?
+  /// Whether the tunnel's server could not be reached or did not do its part, so that another way to it may serve.
+  /// False where the target, or a rule, is at fault.
+  public var isOfTunnel = false
 
   /// An error from its parts.
   public init(_ kind: Kind, _ message: String, cause: (any Error)? = nil) {
     self.kind = kind
     self.message = message
     self.cause = cause
+  }
+
+  /// The same error, laid at the door of the way to the tunnel's server.
+  public var ofTunnel: OpenError {
+    var error = self
+    error.isOfTunnel = true
+    return error
   }
 
   /// Names the kind of any error: an `OpenError` stays as it is, system errors are told apart by `errno`.

@@ -10,6 +10,8 @@ struct Route: Sendable {
   var frontendName: String
   var frontendID: PartID
   var transport: any Transport
+  /// The same transport, where it chooses between others.
+  var choosing: (any ChoosingTransport)?
   var transportName: String
   var transportID: PartID
   var allowsLocalTargets: Bool

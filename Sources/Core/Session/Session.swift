@@ -4,7 +4,8 @@ import NIOCore
 /// One accepted stream, its request, the stream opened for it, and the duplex between them.
 ///
 ///     handshake ──request──► opening ──opened──► joined ──► ended
-///         └──────────────────────┴── refused, failed ────────┘
+///         ├──────────────────────┴── refused, failed ────────┤
+///         └──request for reports──► reporting ───────────────┘
 ///
 /// Not thread-safe: a session lives on one event loop. `Sessions` holds every one of them.
 final class Session {
@@ -14,6 +15,8 @@ final class Session {
     case handshake
     case opening
     case joined(Duplex)
+    /// No target: the client asks what this end counted.
+    case reporting(PathReportServer)
     case ended
   }
 
@@ -27,6 +30,13 @@ final class Session {
   private let started = NIODeadline.now()
   private var asked = NIODeadline.now()
   private var state = State.handshake
+  /// The kernel's counts of the client's socket are wanted until it closes.
+  private var isMeasured = false
+
+  /// The shortest time for which a client that reads reports may say nothing.
+  private static let shortestReportTimeout = TimeAmount.minutes(2)
+  /// Kept where the transport may be asked again.
+  private var request: ConnectRequest?
   /// Who waits for the stream that was asked for.
   private var whenOpened: ((Result<any Channel, OpenError>) -> Void)?
 
@@ -42,16 +52,19 @@ final class Session {
 
   /// Opens the stream that the client asked for.
   ///
-  /// - Parameter whenOpened: called once, on the session's loop and perhaps at once, with a channel that reads
-  ///   nothing yet.
+  /// - Parameters:
+  ///   - leg: with which the client's stream is counted; nil where the client names none.
+  ///   - whenOpened: called once, on the session's loop and perhaps at once, with a channel that reads nothing yet.
   func open(
     _ target: Target,
     user: String?,
+    leg: LegID?,
     whenOpened: @escaping (Result<any Channel, OpenError>) -> Void
   ) {
     state = .opening
     asked = .now()
-    record.opening(target, user: user)
+    let carrier = route.choosing.map { _ in SessionCarrier() }
+    record.opening(target, user: user, carrier: carrier)
     let policy = route.policy(for: client)
     guard policy.permits(target) else {
       let reason = "\(target) is local to this host, which requests from other hosts may not reach"
@@ -60,6 +73,7 @@ final class Session {
     if let reason = sessions.reasonToRefuse {
       return whenOpened(.failure(OpenError(.unavailable, reason)))
     }
+    if let leg { isMeasured = sessions.ledgers.attach(client, to: leg, of: user) != nil }
     let loop = client.eventLoop
     let deadline = loop.now + route.connectTimeout
     self.whenOpened = whenOpened
@@ -67,7 +81,8 @@ final class Session {
     clock.set(deadline + .milliseconds(100)) {
       self.answer(.failure(OpenError(.timedOut, "not opened in time")))
     }
-    let request = ConnectRequest(target: target, policy: policy, deadline: deadline)
+    let request = ConnectRequest(target: target, policy: policy, deadline: deadline, carrier: carrier)
+    if route.choosing != nil { self.request = request }
     route.transport.connect(request, on: loop).hop(to: loop).assumeIsolated().whenComplete(connected)
   }
 
@@ -89,6 +104,25 @@ final class Session {
     whenOpened?(result)
   }
 
+  /// Begins to tell the client what this end counted of a leg.
+  ///
+  /// It holds a place among the sessions, and ends as soon as somebody waits for those to end.
+  ///
+  /// - Returns: what is to be the last handler of the client's pipeline.
+  func report(_ leg: LegID, user: String?) throws(OpenError) -> PathReportServer {
+    state = .opening
+    record.reporting(user: user)
+    if let reason = sessions.reasonToRefuse(report: record) { throw OpenError(.unavailable, reason) }
+    guard let ledger = sessions.ledgers.attach(client, to: leg, of: user) else {
+      throw OpenError(.unavailable, "too many legs are counted already")
+    }
+    let silence = max(route.idleTimeout, Session.shortestReportTimeout)
+    let server = PathReportServer(ledger, idleTimeout: silence) { self.ended(.reported(reason: $0)) }
+    state = .reporting(server)
+    logger.debug("control stream opened", metadata: metadata)
+    return server
+  }
+
   /// Joins the client with the opened stream; from here on the duplex closes both.
   func join(_ opened: any Channel) {
     do {
@@ -105,9 +139,10 @@ final class Session {
         metrics: route.metrics,
         memory: sessions.memory,
         clock: clock,
-        splice: route.splicePipe.map { capacity in
+        splice: (isMeasured ? nil : route.splicePipe).map { capacity in
           SplicePlan(pipeCapacity: capacity) { [record] in record.spliced() }
-        }
+        },
+        replacement: replacementPlan
       ) {
         self.ended(.joined($0))
       }
@@ -120,6 +155,27 @@ final class Session {
     }
   }
 
+  /// How the stream to the target is opened again; nil where the transport has no other way.
+  private var replacementPlan: ReplacementPlan? {
+    guard let choosing = route.choosing, choosing.replayLimit > 0, let request else { return nil }
+    let (loop, connectTimeout) = (client.eventLoop, route.connectTimeout)
+    return ReplacementPlan(limit: choosing.replayLimit) { broken in
+      var request = request
+      request.deadline = .now() + connectTimeout
+      return choosing.reopen(request, insteadOf: broken, on: loop)?
+        .keepingDeadline(request.deadline, on: loop)
+    } onReplace: { error in
+      self.openedAgain(after: error)
+    }
+  }
+
+  private func openedAgain(after error: any Error) {
+    route.metrics.reopened()
+    var metadata = metadata
+    metadata["reason"] = "\(error)"
+    logger.debug("session opened again", metadata: metadata)
+  }
+
   /// Breaks the session off; its peers see an error.
   func abort(reason: String) {
     switch state {
@@ -127,6 +183,7 @@ final class Session {
       ended(.aborted(reason: reason))
       client.abort(reason: reason)
     case .joined(let duplex): duplex.abort(reason: reason)
+    case .reporting(let server): server.finish(reason)
     case .ended: ()
     }
   }
@@ -134,6 +191,11 @@ final class Session {
   /// Breaks the session off where no request has come yet.
   func abortUnlessRequested(reason: String) {
     if case .handshake = state { abort(reason: reason) }
+  }
+
+  /// Ends the session where it only tells what this end counted.
+  func endReports(reason: String) {
+    if case .reporting(let server) = state { server.finish(reason) }
   }
 
   /// The session is over; what is said after the first time does not count.
@@ -170,9 +232,32 @@ final class Session {
       "session": "\(id)", "frontend": "\(route.frontendName)", "transport": "\(route.transportName)",
     ]
     let info = record.info
+    metadata["member"] = info.member.map { "\($0)" }
     metadata["target"] = info.target.map { "\($0)" }
     metadata["user"] = info.user.map { "\($0)" }
     metadata["client"] = info.client.map { "\($0)" }
     return metadata
+  }
+}
+
+extension EventLoopFuture where Value == any Channel {
+  /// The same channel, or `timedOut` at the deadline; a channel that comes too late is closed.
+  ///
+  /// A transport keeps the deadline itself; this holds for one that does not.
+  fileprivate func keepingDeadline(
+    _ deadline: NIODeadline,
+    on loop: any EventLoop
+  ) -> EventLoopFuture<any Channel> {
+    let grace = deadline + .milliseconds(100)
+    let kept = hop(to: loop).withDeadline(grace) { OpenError(.timedOut, "not opened in time") }
+    return kept.flatMapThrowing { channel in
+      guard channel.eventLoop === loop else {
+        throw OpenError(.failed, "the transport opened a stream on another event loop")
+      }
+      return channel
+    }.flatMapErrorThrowing { error in
+      self.whenSuccess { $0.close(promise: nil) }
+      throw OpenError(error)
+    }
   }
 }

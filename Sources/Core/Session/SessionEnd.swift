@@ -10,6 +10,8 @@ enum SessionEnd: Sendable {
   case aborted(reason: String)
   /// No stream to the target could be opened.
   case failed(OpenError)
+  /// The client asked what this end counted of a leg, and that came to its end.
+  case reported(reason: String)
   /// The streams were joined, and this is how that ended.
   case joined(Duplex.Outcome)
 }
@@ -18,7 +20,8 @@ extension SessionEnd: CustomStringConvertible {
   /// One line for the log.
   var description: String {
     switch self {
-    case .left(let reason), .refused(let reason), .aborted(let reason): reason
+    case .left(let reason), .refused(let reason), .aborted(let reason), .reported(let reason):
+      reason
     case .handshakeTimedOut: "the handshake took too long"
     case .failed(let error): "\(error.kind): \(error.message)"
     case .joined(let outcome): outcome.reason
@@ -33,6 +36,7 @@ extension SessionEnd: CustomStringConvertible {
     case .refused: .badRequest
     case .aborted: .aborted
     case .failed(let error): .refused(error.kind)
+    case .reported: .reported
     case .joined(let outcome): SessionOutcome(outcome)
     }
   }
@@ -40,7 +44,8 @@ extension SessionEnd: CustomStringConvertible {
   /// What a status shows as the last error; nil for ends that everybody expects.
   var failure: String? {
     switch self {
-    case .left, .handshakeTimedOut, .refused, .aborted, .joined(.finished), .joined(.idle), .joined(.aborted):
+    case .left, .handshakeTimedOut, .refused, .aborted, .reported, .joined(.finished), .joined(.idle),
+      .joined(.aborted):
       nil
     case .failed, .joined(.failed): description
     }

@@ -22,6 +22,7 @@ final class SessionRecord: Sendable {
     var target: Target?
     var user: String?
     var copy = SessionInfo.CopyMode.buffer
+    var carrier: SessionCarrier?
   }
 
   init(id: Session.ID, frontend: String, transport: String, client: SocketAddress?, started: Date = .now) {
@@ -34,8 +35,17 @@ final class SessionRecord: Sendable {
   }
 
   /// The request came.
-  func opening(_ target: Target, user: String?) {
-    progress.withLockedValue { $0 = Progress(state: .opening, target: target, user: user) }
+  ///
+  /// - Parameter carrier: says which member carries the session; nil where the transport has none.
+  func opening(_ target: Target, user: String?, carrier: SessionCarrier? = nil) {
+    progress.withLockedValue {
+      $0 = Progress(state: .opening, target: target, user: user, carrier: carrier)
+    }
+  }
+
+  /// The client asked for reports.
+  func reporting(user: String?) {
+    progress.withLockedValue { $0 = Progress(state: .reporting, user: user) }
   }
 
   /// The streams are joined.
@@ -55,6 +65,7 @@ final class SessionRecord: Sendable {
       state: progress.state,
       frontend: frontend,
       transport: transport,
+      member: progress.carrier?.member,
       client: client,
       user: progress.user,
       target: progress.target,
@@ -88,6 +99,8 @@ public struct SessionInfo: Sendable {
     case opening
     /// Bytes flow.
     case open
+    /// It has no target: the client asks what this end counted of a leg (docs/path-reports.md).
+    case reporting
   }
 
   /// How bytes get from one stream to the other.
@@ -106,6 +119,8 @@ public struct SessionInfo: Sendable {
   public var frontend: String
   /// The name of the transport that carries it.
   public var transport: String
+  /// The member that the transport chose for it; nil where it has none to choose from, or has not chosen.
+  public var member: String?
   /// The client's address; nil where the stream has none.
   public var client: SocketAddress?
   /// The name that the client gave and proved; nil where none was asked for.

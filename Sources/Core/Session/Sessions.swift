@@ -11,6 +11,8 @@ final class Sessions: Sendable {
     var record: SessionRecord
     var frontend: PartID
     var transport: PartID
+    /// It tells a client what was counted, and need not be waited for.
+    var isReporting = false
   }
 
   /// Somebody who waits until a set of sessions has ended.
@@ -30,6 +32,8 @@ final class Sessions: Sendable {
     var transportTotals: [String: Totals] = [:]
   }
 
+  /// What was counted of the legs that clients name.
+  let ledgers = PathLedgers()
   let memory: MemoryBudget
   private let events: EventLog
   private let state = NIOLockedValueBox(State())
@@ -55,6 +59,16 @@ final class Sessions: Sendable {
     return state.withLockedValue { state in
       if state.isDraining { return "shutting down" }
       return state.live.count > state.limit ? "the limit of \(state.limit) sessions is reached" : nil
+    }
+  }
+
+  /// Nil where this session may go on as one that tells a client what was counted, else why not.
+  func reasonToRefuse(report record: SessionRecord) -> String? {
+    if let reasonToRefuse { return reasonToRefuse }
+    return state.withLockedValue { state in
+      if state.waiters.contains(where: { $0.remaining.contains(record.id) }) { return "shutting down" }
+      state.live[record.id]?.isReporting = true
+      return nil
     }
   }
 
@@ -113,13 +127,27 @@ final class Sessions: Sendable {
     }
   }
 
-  /// Waits until the sessions of these parts have ended; breaks off what is left when the time is over.
+  /// Waits until the sessions of these parts have ended, of which reports do at once; breaks off what is left when
+  /// the time is over.
   ///
   /// - Parameter parts: frontends and transports; nil for all sessions.
   /// - Returns: how many had to be broken off.
   @discardableResult
   func drain(_ parts: Set<PartID>? = nil, within time: TimeAmount, on loop: any EventLoop) async -> Int {
     let promise = loop.makePromise(of: Void.self)
+    let draining = beginDrain(parts, promise)
+    let deadline = loop.scheduleTask(in: time) { [self] in abort(draining) }
+    // The promise only ever succeeds.
+    try? await promise.futureResult.get()
+    deadline.cancel()
+    return (try? await deadline.futureResult.get()) ?? 0
+  }
+
+  /// Ends the reports of these parts.
+  ///
+  /// - Parameter promise: succeeds when all their sessions have ended.
+  /// - Returns: the sessions that have not.
+  func beginDrain(_ parts: Set<PartID>?, _ promise: EventLoopPromise<Void>) -> Set<Session.ID> {
     let draining = state.withLockedValue { state in
       let matching = state.live.filter { _, entry in
         parts.map { $0.contains(entry.frontend) || $0.contains(entry.transport) } ?? true
@@ -128,11 +156,10 @@ final class Sessions: Sendable {
       return matching
     }
     if draining.isEmpty { promise.succeed() }
-    let deadline = loop.scheduleTask(in: time) { [self] in abort(Set(draining.keys)) }
-    // The promise only ever succeeds.
-    try? await promise.futureResult.get()
-    deadline.cancel()
-    return (try? await deadline.futureResult.get()) ?? 0
+    for entry in draining.values where entry.isReporting {
+      entry.session.eventLoop.execute { entry.session.value.endReports(reason: "draining") }
+    }
+    return Set(draining.keys)
   }
 
   private func abort(_ ids: Set<Session.ID>) -> Int {

@@ -32,13 +32,13 @@ final class ConnectHandler: ChannelInboundHandler, RemovableChannelHandler {
 
   func handlerAdded(context: ChannelHandlerContext) {
     timer = context.eventLoop.assumeIsolated().scheduleTask(deadline: deadline) {
-      self.abort(context, OpenError(.timedOut, "the tunnel's server did not answer in time"))
+      self.abort(context, OpenError(.timedOut, "the tunnel's server did not answer in time").ofTunnel)
     }
     if context.channel.isActive { start(context) }
   }
 
   func handlerRemoved(context: ChannelHandlerContext) {
-    fail(context, OpenError(.failed, "the stream was closed before the tunnel's server answered"))
+    fail(context, OpenError(.failed, "the stream was closed before the tunnel's server answered").ofTunnel)
   }
 
   func channelActive(context: ChannelHandlerContext) {
@@ -69,18 +69,18 @@ final class ConnectHandler: ChannelInboundHandler, RemovableChannelHandler {
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
     guard case ChannelEvent.inputClosed = event else { return context.fireUserInboundEventTriggered(event) }
-    fail(context, OpenError(.failed, "the tunnel's server ended the stream before it answered"))
+    fail(context, OpenError(.failed, "the tunnel's server ended the stream before it answered").ofTunnel)
   }
 
   /// A reset of the stream is the tunnel's and says nothing about the target, so its `errno` is not looked at.
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
     let failure =
       error as? OpenError ?? OpenError(.failed, "the tunnel's stream failed: \(error)", cause: error)
-    fail(context, failure)
+    fail(context, failure.ofTunnel)
   }
 
   func channelInactive(context: ChannelHandlerContext) {
-    fail(context, OpenError(.failed, "the stream was closed before the tunnel's server answered"))
+    fail(context, OpenError(.failed, "the stream was closed before the tunnel's server answered").ofTunnel)
     context.fireChannelInactive()
   }
 

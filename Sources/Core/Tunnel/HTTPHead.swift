@@ -15,6 +15,29 @@ package struct HTTPHead: Sendable {
   package func values(of name: String) -> [String] {
     fields.filter { $0.isNamed(name) }.map(\.value)
   }
+
+  /// Whether a field that is a list has that member (RFC 9110 §5.6.1); compared without case.
+  package func lists(_ member: String, in name: String) -> Bool {
+    values(of: name).flatMap { $0.split(separator: ",") }.contains { item in
+      item.lowercased().split(whereSeparator: { " \t".contains($0) }) == [member.lowercased()[...]]
+    }
+  }
+
+  /// The status of a response, from `HTTP/1.x NNN reason` (RFC 9112 §4), of which the reason may be missing; nil
+  /// for anything else.
+  package var responseStatus: Int? {
+    let bytes = Array(startLine.utf8)
+    guard bytes.count == 12 || bytes.count > 12 && bytes[12] == UInt8(ascii: " "),
+      startLine.hasPrefix("HTTP/1."), isDigit(bytes[7]), bytes[8] == UInt8(ascii: " "),
+      bytes[9...11].allSatisfy(isDigit)
+    else { return nil }
+    let status = bytes[9...11].reduce(0) { $0 * 10 + Int($1 - UInt8(ascii: "0")) }
+    return status >= 100 ? status : nil
+  }
+}
+
+private func isDigit(_ byte: UInt8) -> Bool {
+  (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
 }
 
 /// Why bytes are not a head.

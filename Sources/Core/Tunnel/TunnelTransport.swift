@@ -47,7 +47,7 @@ extension TunnelTransport {
         OpenError(.notAllowed, "\(target) is local, which this request may not reach")
       )
     }
-    let exchange = ConnectExchange(target: target, credentials: credentials)
+    let exchange = ConnectExchange(target: target, credentials: credentials, leg: request.leg)
     let stream = ready() ?? openStream(deadline: request.deadline, on: loop).hop(to: loop)
     if let health {
       stream.whenComplete { result in
@@ -57,7 +57,9 @@ extension TunnelTransport {
         }
       }
     }
-    return stream.flatMap { channel in
+    return stream.flatMapErrorThrowing { error in
+      throw OpenError(error).ofTunnel
+    }.flatMap { channel in
       let opened = loop.makePromise(of: (any Channel).self)
       do {
         let handler = ConnectHandler(exchange, deadline: request.deadline, opened: opened)

@@ -40,6 +40,13 @@ struct HTTPConnectFault: Error {
     return fault
   }
 
+  static var upgradeRequired: HTTPConnectFault {
+    var fault = HTTPConnectFault(.upgradeRequired, "path reports are read after an upgrade of the connection")
+    fault.response.fields = [("Upgrade", PathReportProtocol.name)]
+    fault.response.options = ["Upgrade"]
+    return fault
+  }
+
   static func authenticationRequired(_ reason: String, canGoOn: Bool) -> HTTPConnectFault {
     var fault = HTTPConnectFault(.proxyAuthenticationRequired, reason, error: "http_request_denied")
     fault.canGoOn = canGoOn

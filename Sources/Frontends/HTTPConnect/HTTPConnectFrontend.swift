@@ -4,7 +4,8 @@ import NIOCore
 /// An HTTP/1.1 proxy for CONNECT requests (RFC 9110 §9.3.6), for everyone or with Basic authentication
 /// (RFC 7617).
 ///
-/// It is the tunnel's server side as well, on any transport. NIOHTTP1 is not used: its decoder is a channel
+/// It is the tunnel's server side as well, on any transport: the leg that a request names is counted, and who asks
+/// what was counted is told so (docs/path-reports.md). NIOHTTP1 is not used: its decoder is a channel
 /// handler that takes what is behind a CONNECT head as its own and gives it back only when it is removed,
 /// and it cannot be run as bytes in, steps out.
 public struct HTTPConnectFrontend: Frontend {
@@ -24,9 +25,10 @@ public struct HTTPConnectFrontend: Frontend {
   }
 }
 
-/// The server's side of one CONNECT exchange.
+/// The server's side of one CONNECT exchange, or of one request for path reports.
 ///
 ///     request ── CONNECT ──► ended (200, or a failure and the end)
+///      ▲  ├── request for reports ──► ended (101, or a failure and the end)
 ///      ▲  ├── 405 or 407 that leaves the connection fit for another try ──┐
 ///      │  └── anything else: a response and the end                       │
 ///      └────────────────────────────────────────────────────────────────────┘
@@ -42,6 +44,9 @@ struct HTTPConnectHandshake: FrontendHandshake {
   }
 
   private var state = State.request(retriesLeft: retries)
+  private(set) var leg: LegID?
+  /// The answer once all is well.
+  private var answer = HTTPConnectHandshake.tunnel
   private var reader = HTTPHeadReader()
   private let users: UserList?
 
@@ -63,9 +68,13 @@ struct HTTPConnectHandshake: FrontendHandshake {
   }
 
   mutating func accepted() -> ByteBuffer {
-    // No framing fields: RFC 9110 §9.3.6 forbids them here.
-    ByteBuffer(string: "HTTP/1.1 200 Connection established\r\n\r\n")
+    ByteBuffer(string: answer)
   }
+
+  /// No framing fields: RFC 9110 §9.3.6 forbids them here.
+  private static let tunnel = "HTTP/1.1 200 Connection established\r\n\r\n"
+  private static let reports =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: \(PathReportProtocol.name)\r\n\r\n"
 
   mutating func refused(_ error: OpenError) -> ByteBuffer {
     HTTPResponse(error).bytes
@@ -87,13 +96,29 @@ struct HTTPConnectHandshake: FrontendHandshake {
     _ request: HTTPConnectRequest,
     canGoOn: Bool
   ) throws(HTTPConnectFault) -> HandshakeStep {
+    if request.asksForReports { return try report(request, canGoOn: canGoOn) }
     guard request.method == "CONNECT" else {
       throw .methodNotAllowed(hasBody: request.method != "HEAD", canGoOn: canGoOn)
     }
     let target = try request.target()
     let user = try verifiedUser(request, canGoOn: canGoOn)
     state = .ended
+    leg = request.leg
     return .open(target, user: user)
+  }
+
+  private mutating func report(
+    _ request: HTTPConnectRequest,
+    canGoOn: Bool
+  ) throws(HTTPConnectFault) -> HandshakeStep {
+    try request.checkUpgrade()
+    let user = try verifiedUser(request, canGoOn: canGoOn)
+    guard let leg = request.leg else {
+      throw .badRequest("\(LegID.field) is missing, or is not 32 hexadecimal digits")
+    }
+    state = .ended
+    answer = HTTPConnectHandshake.reports
+    return .report(leg, user: user)
   }
 
   private func verifiedUser(_ request: HTTPConnectRequest, canGoOn: Bool) throws(HTTPConnectFault) -> String?

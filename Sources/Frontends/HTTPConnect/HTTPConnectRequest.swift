@@ -45,6 +45,25 @@ struct HTTPConnectRequest {
     return target
   }
 
+  /// Whether it is for what this end counted of a leg (docs/path-reports.md).
+  var asksForReports: Bool { method == "GET" && authority == PathReportProtocol.path }
+
+  /// Checks that the client wants to go on in the protocol of path reports (RFC 9110 §7.8).
+  func checkUpgrade() throws(HTTPConnectFault) {
+    guard !hasContent else { throw .badRequest("a request for path reports has no content") }
+    guard isHTTP11, head.lists("Upgrade", in: "Connection"),
+      head.lists(PathReportProtocol.name, in: "Upgrade")
+    else {
+      throw .upgradeRequired
+    }
+  }
+
+  /// The leg that the client says this stream belongs to; nil where it says none, or nothing that can be read.
+  var leg: LegID? {
+    let values = head.values(of: LegID.field)
+    return values.count == 1 ? LegID(values[0]) : nil
+  }
+
   /// What `Proxy-Authorization` holds; nil where there is none, or two that may not agree.
   var credentials: Credentials? {
     let values = head.values(of: "Proxy-Authorization")
@@ -55,9 +74,7 @@ struct HTTPConnectRequest {
   /// Whether another request may follow this one: the end of this one is beyond doubt, and the client has not
   /// said that it is the last (RFC 9112 §9.3).
   var leavesConnectionOpen: Bool {
-    let options = head.values(of: "Connection").flatMap { $0.split(separator: ",") }
-    return isHTTP11 && !hasContent
-      && !options.contains { $0.lowercased().split(whereSeparator: { " \t".contains($0) }) == ["close"] }
+    isHTTP11 && !hasContent && !head.lists("close", in: "Connection")
   }
 
   /// `Content-Length: 0`, which some clients send with CONNECT, leaves no doubt and passes.

@@ -7,6 +7,7 @@ enum HTTPStatus: Int, CaseIterable {
   case forbidden = 403
   case methodNotAllowed = 405
   case proxyAuthenticationRequired = 407
+  case upgradeRequired = 426
   case headTooLarge = 431
   case badGateway = 502
   case unavailable = 503
@@ -19,6 +20,7 @@ enum HTTPStatus: Int, CaseIterable {
     case .forbidden: "Forbidden"
     case .methodNotAllowed: "Method Not Allowed"
     case .proxyAuthenticationRequired: "Proxy Authentication Required"
+    case .upgradeRequired: "Upgrade Required"
     case .headTooLarge: "Request Header Fields Too Large"
     case .badGateway: "Bad Gateway"
     case .unavailable: "Service Unavailable"
@@ -42,6 +44,8 @@ struct HTTPResponse {
   var hasBody = true
   /// Whether the connection closes behind it.
   var isLast = true
+  /// What `Connection` says beside that (RFC 9110 §7.6.1).
+  var options: [String] = []
 
   init(_ status: HTTPStatus, proxyStatus: ProxyStatus, body: String) {
     self.status = status
@@ -67,7 +71,8 @@ struct HTTPResponse {
     for field in fields { text += "\(field.name): \(field.value)\r\n" }
     text += "Proxy-Status: \(proxyStatus)\r\n"
     text += "Content-Type: text/plain; charset=utf-8\r\nContent-Length: \(body.utf8.count)\r\n"
-    if isLast { text += "Connection: close\r\n" }
+    let options = options + (isLast ? ["close"] : [])
+    if !options.isEmpty { text += "Connection: \(options.joined(separator: ", "))\r\n" }
     text += "\r\n"
     if hasBody { text += body }
     return ByteBuffer(string: text)

@@ -174,6 +174,7 @@ extension QUICConnection {
       guard let place = filling.next else { return }
       let count = writePacket(place, largest, now: now)
       guard count > 0 else { return }
+      if count <= usual { datagramsSent += 1 }
       let (remote, ecn) = (output.currentRemote(), UInt8(truncatingIfNeeded: output.info.pointee.ecn))
       guard filling.accepts(count, remote, ecn, usual: usual) else {
         output.leftOver = (Array(UnsafeBufferPointer(start: place, count: count)), remote, ecn)

@@ -75,6 +75,13 @@ final class QUICConnection {
   /// The ngtcp2 connection: owned, freed in `deinit`. It exists once an initializer is through.
   var conn: OpaquePointer { anchor.pointee.conn }
 
+  /// What it counts of its path; goes on when the connection is no more.
+  private(set) lazy var pathSource = QUICPathSource(self)
+  /// Datagrams that were made, whatever became of them, but for those that only try whether the path carries
+  /// larger ones (RFC 9000 §14.4): that those are lost says nothing.
+  var datagramsSent: UInt64 = 0
+  private(set) var datagramsReceived: UInt64 = 0
+
   /// When the last datagram was read.
   private(set) var lastReceived: UInt64 = 0
   var handshakeDone = false
@@ -289,6 +296,7 @@ extension QUICConnection {
     }
     guard let bytes = packet.bindMemory(to: UInt8.self).baseAddress, packet.count > 0 else { return }
     lastReceived = now
+    datagramsReceived += 1
     let result = shim_conn_read_pkt(conn, path.pointer, ecn, bytes, packet.count, now)
     guard result == 0 else { return failed(result, now: now) }
     if handshakeDone && state == .handshaking { finishHandshake(now: now) }
@@ -387,6 +395,7 @@ extension QUICConnection {
     state = next
     sendTurns.removeAll()
     blocked.removeAll()
+    pathSource.end()
     events.append(.closed(error))
     if next == .ended { events.append(.ended) }
   }

@@ -21,6 +21,8 @@ final class QUICDialer {
     var buffer: Int
     var logger: Logger
     var metrics: QUICMetrics
+    /// Told of each attempt that failed, while requests still wait for the next one.
+    var health: TransportHealth? = nil
   }
 
   private enum State {
@@ -219,6 +221,7 @@ final class QUICDialer {
       "No QUIC connection to the server",
       metadata: ["server": "\(plan.server)", "reason": "\(reason)"]
     )
+    plan.health?.failed(reason)
     let isFinal = cause.map { !$0.isTransient } ?? (reason.kind == .nameNotResolved)
     requests = requests.filter { $0.attemptFailed(reason, isFinal: isFinal) }
     state = .pausing

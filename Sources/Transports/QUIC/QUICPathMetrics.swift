@@ -5,6 +5,7 @@ import Metrics
 struct QUICPathState {
   var latestRoundTrip: UInt64
   var smoothedRoundTrip: UInt64
+  var roundTripVariation: UInt64
   var shortestRoundTrip: UInt64
   /// In bytes.
   var congestionWindow: UInt64
@@ -21,6 +22,7 @@ extension QUICConnection {
     return QUICPathState(
       latestRoundTrip: stat.latest_rtt,
       smoothedRoundTrip: stat.smoothed_rtt,
+      roundTripVariation: stat.rttvar,
       shortestRoundTrip: stat.min_rtt,
       congestionWindow: stat.cwnd,
       inFlight: stat.bytes_in_flight

@@ -45,7 +45,7 @@ final class QUICStreamChannel: MemoryCounting, ChannelCore, @unchecked Sendable 
   private let closePromise: EventLoopPromise<Void>
   private let hasBegun = Atomic(false)
   private let mayWrite = Atomic(true)
-  private let host: any QUICStreamHost
+  let host: any QUICStreamHost
   private let stream: QUICStream
 
   private var state = State.idle

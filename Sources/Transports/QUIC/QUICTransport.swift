@@ -21,6 +21,8 @@ public struct QUICTransport: TunnelTransport {
 
   /// The name in the config.
   public static let type = "quic"
+  /// Each stream waits for its own lost packets alone.
+  public static let bearsLoss = true
 
   /// What the server is told.
   public let credentials: Credentials?
@@ -55,7 +57,8 @@ public struct QUICTransport: TunnelTransport {
       settings: settings,
       buffer: context.buffer,
       logger: context.logger,
-      metrics: QUICMetrics(transport: context.name)
+      metrics: QUICMetrics(transport: context.name),
+      health: context.health
     )
   }
 

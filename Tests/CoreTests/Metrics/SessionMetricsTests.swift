@@ -61,7 +61,7 @@ import Testing
       let metrics = SessionMetrics(frontend: "f", transport: "t", factory: factory)
       metrics.started()
       metrics.finished(.finished, after: .zero)
-      #expect(factory.counters.count == 4)
+      #expect(factory.counters.count == 5)
     }
     #expect(factory.counters.isEmpty && factory.meters.isEmpty && factory.timers.isEmpty)
   }

@@ -4,7 +4,8 @@ import NIOCore
 
 @testable import MagicalaneCore
 
-/// The smallest frontend: a line with a target; `+` or `-` and the cause come back. `?` asks for a greeting.
+/// The smallest frontend: a line with a target; `+` or `-` and the cause come back. `?` asks for a greeting, and
+/// `#` with a leg for reports.
 struct LineFrontend: Frontend {
   static let type = "line"
   init(options: NoOptions = NoOptions(), context: FrontendContext) {}
@@ -19,6 +20,7 @@ struct LineHandshake: FrontendHandshake {
     }
     let line = bytes.readString(length: end - bytes.readerIndex) ?? ""
     bytes.moveReaderIndex(forwardBy: 1)
+    if line.first == "#", let leg = LegID(String(line.dropFirst())) { return .report(leg, user: nil) }
     if line == "?" { return .send(ByteBuffer(string: "!")) }
     guard let target = Target(line) else { return .refuse(ByteBuffer(string: "bad"), reason: "no target") }
     return .open(target, user: nil)

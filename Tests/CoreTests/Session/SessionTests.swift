@@ -201,6 +201,84 @@ import Testing
     #expect(first.transport.requests.count == 1)
   }
 
+  @Test func `a request for reports is answered with what was counted, its queries behind it included`()
+    throws
+  {
+    let accepted = try Accepted()
+    accepted.client.receive("#\(LegID())\n\u{1}\u{1}\u{1}\u{1}\u{1}\u{2}")
+    let report = PathFrame.report(PathReport(number: 2, counts: .zero))
+    #expect(
+      accepted.client.takeOutbound() == [.write("+"), .flush, .write(String(buffer: report.bytes)), .flush]
+    )
+    #expect(accepted.sessions.live.map(\.state) == [.reporting])
+    accepted.client.receive("\u{1}\u{1}\u{3}")
+    #expect(accepted.client.takeOutbound().count == 2)
+    accepted.client.receiveEndOfStream()
+    #expect(accepted.client.isOver)
+    #expect(accepted.sessions.count == 0)
+    #expect(accepted.sessions.totals.frontends["line"]?.failed == 0)
+  }
+
+  @Test func `a client of reports that says nothing is closed after a while, one that asks is not`() throws {
+    let accepted = try Accepted()
+    accepted.client.receive("#\(LegID())\n")
+    accepted.loop.advanceTime(by: .minutes(4))
+    accepted.client.receive("\u{1}\u{1}\u{1}")
+    accepted.loop.advanceTime(by: .minutes(4))
+    #expect(!accepted.client.isOver)
+    accepted.loop.advanceTime(by: .minutes(1))
+    #expect(accepted.client.isOver)
+    #expect(accepted.sessions.count == 0)
+  }
+
+  @Test func `garbage in place of queries breaks the stream off`() throws {
+    let accepted = try Accepted()
+    accepted.client.receive("#\(LegID())\n")
+    accepted.client.receive("\u{2}\u{0}")
+    accepted.loop.run()
+    #expect(accepted.client.takeOutbound().last == .close)
+    #expect(accepted.sessions.count == 0)
+  }
+
+  @Test func `while reports cannot be written no query is read`() throws {
+    let accepted = try Accepted()
+    accepted.client.receive("#\(LegID())\n")
+    accepted.client.setWritable(false)
+    accepted.client.receive("\u{1}\u{1}\u{1}")
+    let reads = accepted.client.readCount
+    accepted.client.setWritable(true)
+    #expect(accepted.client.readCount == reads + 1)
+  }
+
+  @Test func `reports hold up no drain, and none begin in one`() throws {
+    let sessions = Sessions()
+    let reporting = try Accepted(sessions: sessions)
+    let late = try Accepted(sessions: sessions)
+    let running = try Accepted(sessions: sessions)
+    reporting.client.receive("#\(LegID())\n")
+    running.client.receive("192.0.2.1:80\n")
+    let promise = running.loop.makePromise(of: Void.self)
+    #expect(sessions.beginDrain([1], promise).count == 3)
+    for accepted in [reporting, late, running] { accepted.loop.run() }
+    #expect(reporting.client.isOver)
+    late.client.receive("#\(LegID())\n")
+    #expect(late.client.takeOutbound().first == .write("-unavailable"))
+    #expect(!running.client.isOver)
+    #expect(sessions.count == 1)
+    running.client.becomeInactive()
+    #expect(throws: Never.self) { try promise.futureResult.wait() }
+  }
+
+  @Test func `reports count as sessions, up to the limit`() throws {
+    let sessions = Sessions()
+    sessions.setLimit(1)
+    let reporting = try Accepted(sessions: sessions)
+    reporting.client.receive("#\(LegID())\n")
+    let second = try Accepted(sessions: sessions)
+    second.client.receive("#\(LegID())\n")
+    #expect(second.client.takeOutbound().first == .write("-unavailable"))
+  }
+
   @Test func `where the memory is used up a request is answered as unavailable`() throws {
     let memory = MemoryBudget(limit: 16 << 20)
     let sessions = Sessions(memory: memory)

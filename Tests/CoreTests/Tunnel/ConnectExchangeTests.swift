@@ -29,6 +29,12 @@ import Testing
     #expect(request == "CONNECT [2001:db8::1]:443 HTTP/1.1\r\nHost: [2001:db8::1]:443\r\n\r\n")
   }
 
+  @Test func `the leg that a request belongs to is named`() throws {
+    let leg = LegID()
+    let exchange = ConnectExchange(target: try #require(Target("a.b:1")), credentials: nil, leg: leg)
+    #expect(String(buffer: exchange.request).hasSuffix("\r\nMagicalane-Leg: \(leg)\r\n\r\n"))
+  }
+
   @Test func `credentials travel as Basic`() throws {
     let exchange = try Self.exchange("a.b:1", Credentials(user: "alice", password: "s:ecret"))
     #expect(

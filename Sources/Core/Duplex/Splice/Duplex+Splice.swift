@@ -41,7 +41,7 @@ extension Duplex {
   /// Called after each batch.
   func considerSplice(_ plan: SplicePlan) {
     guard counters.up.value &+ counters.down.value >= Self.worthwhile, client.flow == .open,
-      target.flow == .open
+      target.flow == .open, replacement == nil
     else { return }
     splicing = .settling
     settle(plan)
