@@ -8,6 +8,7 @@ let package = Package(
     .library(name: "MagicalaneCore", targets: ["MagicalaneCore"]),
     .library(name: "MagicalaneTransports", targets: ["MagicalaneTransports"]),
     .library(name: "MagicalaneFrontends", targets: ["MagicalaneFrontends"]),
+    .library(name: "MagicalaneAdaptive", targets: ["MagicalaneAdaptive"]),
     .library(name: "MagicalaneAdminHTTP", targets: ["MagicalaneAdminHTTP"]),
     .library(name: "MagicalaneCommand", targets: ["MagicalaneCommand"]),
   ],
@@ -65,6 +66,18 @@ let package = Package(
       ],
       path: "Sources/Frontends"
     ),
+    .target(
+      name: "MagicalaneAdaptive",
+      dependencies: [
+        "MagicalaneCore",
+        .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "DequeModule", package: "swift-collections"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "Metrics", package: "swift-metrics"),
+      ],
+      path: "Sources/Adaptive"
+    ),
     .systemLibrary(
       name: "CMicrohttpd", path: "Sources/CMicrohttpd", pkgConfig: "libmicrohttpd",
       providers: [.apt(["libmicrohttpd-dev"])]
@@ -85,7 +98,7 @@ let package = Package(
     .target(
       name: "MagicalaneCommand",
       dependencies: [
-        "MagicalaneAdminHTTP", "MagicalaneCore", "MagicalaneFrontends",
+        "MagicalaneAdaptive", "MagicalaneAdminHTTP", "MagicalaneCore", "MagicalaneFrontends",
         "MagicalaneTransports",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
@@ -106,6 +119,14 @@ let package = Package(
       name: "CoreTests",
       dependencies: [
         "MagicalaneCore",
+        .product(name: "MetricsTestKit", package: "swift-metrics"),
+        .product(name: "NIOEmbedded", package: "swift-nio"),
+      ]
+    ),
+    .testTarget(
+      name: "AdaptiveTests",
+      dependencies: [
+        "MagicalaneAdaptive",
         .product(name: "MetricsTestKit", package: "swift-metrics"),
         .product(name: "NIOEmbedded", package: "swift-nio"),
       ]

@@ -2,7 +2,7 @@ import ArgumentParser
 import Foundation
 import MagicalaneCore
 
-/// The command line: `magicalane run | check | status | sessions | reload | demo | cert | version`.
+/// The command line: `magicalane run | check | status | sessions | reload | explain | demo | cert | version`.
 public struct Magicalane: AsyncParsableCommand {
   /// Names of the commands, for help.
   public static let configuration = CommandConfiguration(
@@ -10,7 +10,7 @@ public struct Magicalane: AsyncParsableCommand {
     abstract: "Carries SOCKS5 and HTTP CONNECT over QUIC, TLS and TCP.",
     subcommands: [
       RunCommand.self, CheckCommand.self, StatusCommand.self, SessionsCommand.self, ReloadCommand.self,
-      DemoCommand.self, CertCommand.self, VersionCommand.self,
+      ExplainCommand.self, DemoCommand.self, CertCommand.self, VersionCommand.self,
     ]
   )
 

@@ -1,3 +1,4 @@
+import MagicalaneAdaptive
 import MagicalaneCore
 import MagicalaneFrontends
 import MagicalaneTransports
@@ -11,6 +12,9 @@ extension Registry {
     registry.register(TCPTransport.self)
     registry.register(TLSTransport.self)
     registry.register(QUICTransport.self)
+    registry.register(AdaptiveTransport.self)
+    registry.register(FallbackTransport.self)
+    registry.register(FastestTransport.self)
     return registry
   }
 }
