@@ -8,7 +8,7 @@ SOURCES := $(wildcard Sources Tests Examples)
 EXAMPLES := $(patsubst %/Package.swift,%,$(wildcard Examples/Package.swift Examples/*/Package.swift))
 
 BUILD_PACKAGES := libngtcp2-dev libngtcp2-crypto-gnutls-dev libgnutls28-dev libmicrohttpd-dev pkg-config
-TEST_PACKAGES := gcc libc6-dev curl openssl gnutls-bin iproute2 util-linux slowhttptest python3 python3-venv
+TEST_PACKAGES := curl openssl gnutls-bin iproute2 util-linux slowhttptest python3 python3-venv gcc libc6-dev
 BENCH_PACKAGES := gcc libc6-dev openssl iproute2 util-linux python3 python3-pip
 # Unpacked into .venv and not installed: as a package, prometheus would start a server.
 UNPACKED_PACKAGES := prometheus
@@ -18,10 +18,10 @@ AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 ISOLATED := $(if $(filter-out 0,$(shell id -u)),unshare --map-root-user --net bash -c 'ip link set lo up && exec "$$0" "$$@"')
 PYTEST = cd Tests/EndToEnd && $(ISOLATED) $(CURDIR)/.venv/bin/python -m pytest
 
-.PHONY: help run build test soak bench bench-quick bench-grid bench-buffers bench-loops lint format clean packages test-packages bench-packages peers unit-tests examples
+.PHONY: help run build test soak bench bench-quick bench-grid bench-adaptive bench-buffers bench-loops lint format clean packages test-packages bench-packages peers unit-tests examples
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 run: build ## Build the release and start the demo
 	$(BINARY) demo
@@ -43,6 +43,9 @@ bench-quick: build bench-packages $(if $(PEERS),peers) ## The same in two minute
 
 bench-grid: build bench-packages $(if $(PEERS),peers) ## The same over slow, long and lossy links; takes hours, goes on where it was
 	$(AS_ROOT) Benchmarks/grid.py $(ARGS)
+
+bench-adaptive: build bench-packages ## Measure the adaptive transport beside its members, and draw docs/images/adaptive.svg
+	$(AS_ROOT) Benchmarks/adaptive.py $(ARGS)
 
 bench-loops: build bench-packages ## One event loop of ours against two
 	Benchmarks/loops.py $(ARGS)

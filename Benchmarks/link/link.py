@@ -101,6 +101,15 @@ class Link:
             if answer != "ok":
                 raise ValueError(answer)
 
+    def use_congestion_control(self, name):
+        """What TCP between the ends uses from the next connection on: `cubic`, `bbr`, `reno`.
+
+        It goes by the routes: another default than the host's needs the host's leave in a namespace.
+        """
+        for end, peer in ((self.left, self.right), (self.right, self.left)):
+            route = f"{peer.address} dev link0 proto kernel scope link src {end.address} congctl {name}"
+            subprocess.run([*end.prefix, "ip", "route", "replace", *route.split()], check=True)
+
     def stats(self):
         """Counts since the start: `{"up": {…}, "down": {…}, "self": {…}}`."""
         self._process.stdin.write("stats\n")

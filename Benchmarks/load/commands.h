@@ -13,6 +13,7 @@ struct options {
   double seconds;
   uint64_t bytes;  // 0: as many as the time allows
   double timeout;  // seconds for opening, and beyond `seconds` for the rest
+  bool tells_each;
 };
 
 // Each gives the exit status, and prints one line of JSON.

@@ -51,8 +51,13 @@ int echo(const struct options *options) {
   for (uint32_t i = 0; i < options->streams; i++)
     if (!streams[i].place) fail("a stream echoed nothing in %g s", took);
   printf("{\"echoes\": %lu, \"seconds\": %.3f, \"echoes_per_second\": %.1f, \"p50_ms\": %.4f, \"p99_ms\": %.4f, "
-         "\"max_ms\": %.4f, \"load_cpu_seconds\": %.2f}\n",
+         "\"max_ms\": %.4f, \"load_cpu_seconds\": %.2f",
          (unsigned long)times_count(), took, (double)times_count() / took, times_at(0.5), times_at(0.99),
          times_at(1), cpu_seconds());
+  if (options->tells_each) {
+    printf(", \"each_ms\": ");
+    times_print();
+  }
+  puts("}");
   return 0;
 }

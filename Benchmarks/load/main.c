@@ -15,7 +15,7 @@ static const char USAGE[] =
     "usage: load target      [--listen HOST:PORT]\n"
     "       load download    --target HOST:PORT [--proxy HOST:PORT] [--streams N] [--seconds S | --bytes N]\n"
     "       load upload      the same\n"
-    "       load echo        the same, without --bytes: 64 bytes to and fro on each stream\n"
+    "       load echo        the same, without --bytes: 64 bytes to and fro on each stream; --each 1 prints each time\n"
     "       load connections the same: streams are opened and closed, N at a time\n"
     "       load idle        the same: N streams are held open until standard input ends\n"
     "HOST is an IPv4 address. The proxy speaks SOCKS5. --timeout S bounds what has no time of its own.\n";
@@ -83,7 +83,8 @@ static void raise_descriptor_limit(void) {
 int main(int count, char **arguments) {
   static const struct option NAMES[] = {
       {"listen", 1, 0, 't'}, {"target", 1, 0, 't'}, {"proxy", 1, 0, 'p'},   {"streams", 1, 0, 'n'},
-      {"seconds", 1, 0, 's'}, {"bytes", 1, 0, 'b'},  {"timeout", 1, 0, 'o'}, {0, 0, 0, 0},
+      {"seconds", 1, 0, 's'}, {"bytes", 1, 0, 'b'},  {"timeout", 1, 0, 'o'}, {"each", 1, 0, 'e'},
+      {0, 0, 0, 0},
   };
   struct options options = {
       .target = address_from("127.0.0.1:0"), .streams = 1, .seconds = 2, .timeout = 10};
@@ -94,6 +95,7 @@ int main(int count, char **arguments) {
       case 's': options.seconds = strtod(optarg, NULL); break;
       case 'b': options.bytes = strtoull(optarg, NULL, 10); break;
       case 'o': options.timeout = strtod(optarg, NULL); break;
+      case 'e': options.tells_each = atoi(optarg) != 0; break;
       default: usage();
     }
   if (optind != count - 1 || !options.streams) usage();

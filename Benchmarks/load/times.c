@@ -3,6 +3,7 @@
 #include <err.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static uint64_t *times;
@@ -31,4 +32,10 @@ double times_at(double part) {
   if (!sorted) qsort(times, count, sizeof *times, order), sorted = true;
   size_t index = (size_t)((double)count * part);
   return (double)times[index < count ? index : count - 1] / 1e6;
+}
+
+void times_print(void) {
+  putchar('[');
+  for (size_t i = 0; i < count; i++) printf("%s%.3f", i ? ", " : "", (double)times[i] / 1e6);
+  putchar(']');
 }

@@ -13,7 +13,7 @@ PROMTOOL = REPOSITORY / ".venv/debian/usr/bin/promtool"
 
 def pytest_sessionstart(session):
     """Nothing is skipped for want of a tool: `make test` installs them all."""
-    missing = [tool for tool in ("curl", "openssl", "gnutls-cli", "ip") if not shutil.which(tool)]
+    missing = [tool for tool in ("curl", "openssl", "gnutls-cli", "ip", "nsenter", "cc") if not shutil.which(tool)]
     if missing:
         pytest.exit(f"needed and not here: {' '.join(missing)}; `make test` installs them", 1)
     if not (shutil.which("promtool") or PROMTOOL.exists()):

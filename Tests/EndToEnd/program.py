@@ -84,8 +84,7 @@ class Program:
         self.out_path = self.directory / "stdout"
 
         def limit():
-            if open_files is not None:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
 
         with open(self.log_path, "wb") as log, open(self.out_path, "wb") as out:
             self.process = subprocess.Popen(
@@ -95,7 +94,8 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=log,
-                preexec_fn=limit,
+                # Code between fork and exec may hang where many threads run, so none runs without need.
+                preexec_fn=None if open_files is None else limit,
             )
         try:
             eventually(lambda: self.has_ended or len(self.listening) >= listeners, "the program listens")
