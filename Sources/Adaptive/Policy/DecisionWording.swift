@@ -85,6 +85,8 @@ struct DecisionWording {
     let enter = "enter_loss \(threshold(settings.enterLoss))"
     let leave = "leave_loss \(threshold(settings.leaveLoss))"
     return switch condition {
+    case .unknown where ratio >= limits.enterLoss, .low where ratio >= limits.enterLoss:
+      "at or above \(enter), but at once, as a queue does that overflows"
     case .unknown: "too few to tell from \(enter)"
     case .low: "below \(enter)"
     case .high where ratio >= limits.enterLoss: "at or above \(enter)"

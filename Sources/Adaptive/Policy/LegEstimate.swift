@@ -2,9 +2,9 @@ import MagicalaneCore
 
 /// What the policy knows of one member, from the samples that it took.
 ///
-///     unknown ──loss ≥ enter_loss──────────────────────────► high
+///     unknown ──lasting loss ≥ enter_loss──────────────────► high
 ///        │                                                   │ ▲
-///        └──surely < enter_loss──► low ──loss ≥ enter_loss───┼─┘
+///        └──surely < enter_loss──► low ──lasting loss ≥ …────┼─┘
 ///                                   ▲                        │
 ///                                   └─≤ leave_loss for hold──┘
 ///
@@ -117,7 +117,10 @@ extension LegEstimate {
 
   private func nextCondition(at now: Milliseconds, _ settings: PolicySettings) -> Condition {
     guard let worst = worst(settings)?.loss else { return .unknown }
-    if worst.ratio >= settings.enterLoss { return .high(calmSince: nil) }
+    let losses = [up, down].compactMap { known($0, settings) }
+    if losses.contains(where: { $0.ratio >= settings.enterLoss && $0.isLastingLoss }) {
+      return .high(calmSince: nil)
+    }
     switch lossCondition {
     case .low:
       return .low

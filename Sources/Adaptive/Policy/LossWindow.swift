@@ -8,6 +8,12 @@ struct LossWindow: Sendable, Equatable {
     var lost: UInt64 = 0
     /// When the newest of them were counted.
     var latest: Milliseconds
+    /// In how many stretches of half a second packets were lost.
+    var lossyStretches = 0
+
+    /// Whether packets are lost again and again. A queue that overflows when a bulk transfer begins drops a great
+    /// many at once, and then none: that is how TCP finds its rate, and says nothing of the path.
+    var isLastingLoss: Bool { lossyStretches >= 3 }
 
     /// 0 to 1.
     var ratio: Double { sent == 0 ? 0 : min(Double(lost) / Double(sent), 1) }
@@ -29,6 +35,7 @@ struct LossWindow: Sendable, Equatable {
   private var entries: [Entry] = []
   /// Samples that follow each other faster than this are counted as one, so that a burst of them costs nothing.
   private static let grain: Milliseconds = 100
+  private static let stretch: Milliseconds = 500
 
   /// Adds what was learned, and forgets what is out of reach.
   mutating func take(_ packets: LegSample.Packets?, at now: Milliseconds, reach: Milliseconds) {
@@ -50,10 +57,15 @@ struct LossWindow: Sendable, Equatable {
   func estimate(at now: Milliseconds, window: Milliseconds, minPackets: UInt64) -> Estimate? {
     guard let last = entries.last else { return nil }
     var estimate = Estimate(latest: last.time)
+    var lossy: Milliseconds?
     for entry in entries.reversed() {
       guard entry.time > now - window || estimate.sent < minPackets else { break }
       estimate.sent.addSaturating(entry.packets.sent)
       estimate.lost.addSaturating(entry.packets.lost)
+      if entry.packets.lost > 0, lossy.map({ $0 - entry.time >= Self.stretch }) ?? true {
+        estimate.lossyStretches += 1
+        lossy = entry.time
+      }
     }
     return estimate.sent == 0 ? nil : estimate
   }
