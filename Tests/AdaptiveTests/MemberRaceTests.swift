@@ -6,6 +6,20 @@ import Testing
 @testable import MagicalaneAdaptive
 @testable import MagicalaneCore
 
+/// As `AnsweringTransport`, without a server between it and its targets.
+final class DirectTransport: Transport, @unchecked Sendable {
+  // Used on one embedded loop, which is to say on one thread.
+  static let type = "direct"
+  let error: OpenError
+
+  init(failingWith error: OpenError) { self.error = error }
+  init(options: NoOptions, context: TransportContext) throws { throw PluginError("made by tests alone") }
+
+  func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
+    loop.makeFailedFuture(error)
+  }
+}
+
 /// A member whose answers the test gives.
 final class AnsweringTransport: TunnelTransport, @unchecked Sendable {
   // Used on one embedded loop, which is to say on one thread.
@@ -134,7 +148,19 @@ final class AnsweringTransport: TunnelTransport, @unchecked Sendable {
     #expect(seen.failed == [0])
   }
 
-  private func start() {
+  @Test func `a target that one way does not reach is tried by the next, and the way is not blamed`() {
+    start(first: DirectTransport(failingWith: OpenError(.hostUnreachable, "no route")))
+    #expect(transports[1].asked.count == 1)
+    #expect(seen.failed.isEmpty)
+  }
+
+  @Test func `a target that may not be reached is not tried by another way`() {
+    start(first: DirectTransport(failingWith: OpenError(.notAllowed, "local")))
+    #expect(transports[1].asked.isEmpty)
+    #expect(seen.message == "local")
+  }
+
+  private func start(first: (any Transport)? = nil) {
     let seen = seen
     let hooks = MemberRace.Hooks(
       begun: { _ in },
@@ -146,7 +172,14 @@ final class AnsweringTransport: TunnelTransport, @unchecked Sendable {
       policy: AddressPolicy(allowsLocal: true),
       deadline: .distantFuture
     )
-    let race = MemberRace(request, legs: legs, headStart: .milliseconds(300), on: loop, hooks: hooks)
+    let others = first.map { [Leg(index: 0, member: TransportMember(name: "way", transport: $0)), legs[1]] }
+    let race = MemberRace(
+      request,
+      legs: others ?? legs,
+      headStart: .milliseconds(300),
+      on: loop,
+      hooks: hooks
+    )
     race.run().assumeIsolated().whenComplete { seen.result = $0 }
   }
 

@@ -39,6 +39,10 @@ DOWNLOAD = 300_000
 ECHO = 64
 
 
+# What the client saw of the members, in its directory.
+TRACE = "trace"
+
+
 @dataclass(frozen=True)
 class Phase:
     """A time in which the link keeps its rules."""
@@ -275,7 +279,8 @@ def programs_at(link, scenario, directory, certificates, through):
         for transport, name in (("quic", QUIC), ("tls", TLS))
     ]
     if through == ADAPTIVE:
-        transports.append({"name": ADAPTIVE, "type": "adaptive", "members": [QUIC, TLS], **scenario.keys})
+        adaptive = {"name": ADAPTIVE, "type": "adaptive", "members": [QUIC, TLS], "trace": {"file": TRACE}}
+        transports.append({**adaptive, **scenario.keys})
     client = {"admin": {"listen": f"unix:{socket}"}, "frontends": [entry], "transports": transports}
     try:
         programs.run({"frontends": fronts}, prefix=link.right.prefix)

@@ -3,8 +3,11 @@
 The path is an emulated link (Benchmarks/link). It needs root, or a user namespace; `make test` sees to that.
 """
 
+import json
+
 import pytest
-from paths import QUIC, TLS, Phase, Scenario, run_all
+from paths import QUIC, TLS, TRACE, Phase, Scenario, run_all
+from program import magicalane
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -78,6 +81,16 @@ def test_no_session_fails_that_the_better_member_would_have_carried(name, outcom
 def test_switches_are_as_few_as_the_path_calls_for(name, outcomes):
     outcome = outcomes[name].result()
     assert len(outcome.switches) <= outcome.scenario.most_switches, str(outcome)
+
+
+@loaded
+def test_a_replayed_trace_gives_the_same_decisions(name, outcomes):
+    outcome = outcomes[name].result()
+    [trace] = outcome.directory.glob(f"*/{TRACE}")
+    ended = magicalane("explain", "--trace", trace, "--json", cwd=outcome.directory)
+    lines = [json.loads(line) for line in ended.stdout.splitlines()]
+    replayed = [line["decision"] for line in lines if "decision" in line]
+    assert replayed[: len(outcome.decisions)] == outcome.decisions
 
 
 @pytest.mark.parametrize("name", ["UDP is dropped", "UDP is refused"])

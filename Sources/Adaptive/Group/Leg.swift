@@ -34,6 +34,9 @@ final class Leg: Sendable {
     self.member = member
   }
 
+  /// Whether there is a server that can be asked; `direct`, and a member that chooses itself, have none.
+  var hasServer: Bool { member.transport is any TunnelTransport }
+
   /// Something came from the server.
   func heard() {
     heardAt.store(NIODeadline.now().uptimeNanoseconds, ordering: .relaxed)

@@ -102,7 +102,7 @@ final class MemberRace {
       promise.succeed(channel)
     case .failure(let error):
       let error = OpenError(error)
-      if leg.isAtFault(error) { hooks.failed(leg, error) } else { leg.heard() }
+      if error.isOfTunnel { hooks.failed(leg, error) } else if !leg.isAtFault(error) { leg.heard() }
       if isDone { return }
       guard leg.isAtFault(error) else {
         finish()
@@ -132,8 +132,8 @@ extension NIODeadline {
 }
 
 extension Leg {
-  /// Whether another member may do better. Where there is no tunnel's server, an unreachable target is the
-  /// member's fault as well: another way may reach it.
+  /// Whether another member may do better. Where there is no tunnel's server, another way may reach a target that
+  /// this one does not reach; of the member itself that says nothing.
   func isAtFault(_ error: OpenError) -> Bool {
     if error.isOfTunnel { return true }
     guard !(member.transport is any TunnelTransport) else { return false }

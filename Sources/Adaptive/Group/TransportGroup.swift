@@ -97,7 +97,7 @@ final class TransportGroup: Sendable {
     note(leg) { sample in
       sample.isHeard = true
       // Where openings are compared, those of control streams are, which no target slows down.
-      let isComparable = !settings.measuresOpening || !(leg.member.transport is any TunnelTransport)
+      let isComparable = !settings.measuresOpening || !leg.hasServer
       if isComparable { sample.opens.append(time.seconds) }
     }
   }
@@ -147,6 +147,12 @@ final class TransportGroup: Sendable {
     }
     leg.releaseRaces()
     home.execute { self.tick() }
+    if !leg.hasServer { forgive(leg) }
+  }
+
+  /// Nobody can be asked whether a member without a server of its own works again: it is tried by use.
+  private func forgive(_ leg: Leg) {
+    home.scheduleTask(in: .seconds(30)) { [weak self] in self?.note(leg) { $0.isHeard = true } }
   }
 
   /// Takes what was seen to the choice; on the home loop.
