@@ -23,13 +23,13 @@ import Testing
 
   @Test func `an idle leg is asked as often as the budget allows`() {
     let pace = QueryPace(idleBudget: 6000, members: 2, cost: 300)
-    #expect(pace.interval(isBusy: false, packetsPerSecond: 0) == .seconds(6))
+    #expect(pace.interval(isBusy: false, isCalm: false, packetsPerSecond: 0) == .seconds(6))
   }
 
   @Test func `a leg that shows its losses by its traffic is asked less`() {
     let pace = QueryPace(idleBudget: 6000, members: 2, cost: 300)
-    let quiet = pace.interval(isBusy: true, packetsPerSecond: 0)
-    let busy = pace.interval(isBusy: true, packetsPerSecond: 1000)
-    #expect(quiet < busy)
+    let quiet = pace.interval(isBusy: true, isCalm: false, packetsPerSecond: 0)
+    #expect(quiet < pace.interval(isBusy: true, isCalm: false, packetsPerSecond: 1000))
+    #expect(quiet < pace.interval(isBusy: true, isCalm: true, packetsPerSecond: 0))
   }
 }

@@ -201,7 +201,11 @@ final class LegMonitor {
 
   private func scheduleQuery() {
     if case .stopped = state { return }
-    let interval = pace.interval(isBusy: group.isBusy, packetsPerSecond: packetsPerSecond)
+    let interval = pace.interval(
+      isBusy: group.isBusy,
+      isCalm: group.isCalm,
+      packetsPerSecond: packetsPerSecond
+    )
     loop.assumeIsolated().scheduleTask(in: interval) { [weak self] in
       guard let self else { return }
       checkStall()

@@ -35,11 +35,15 @@ final class TransportGroup: Sendable {
     var isStarted = false
     var isShutDown = false
     var watches: [TransportHealth.WatchToken] = []
+    /// Since when all members are known to lose little; nil where they are not.
+    var calmSince: NIODeadline?
   }
 
   private static let decisionsKept = 256
   /// A group without sessions is still busy for so long, for sessions seldom come alone.
   private static let busyFor = TimeAmount.seconds(10)
+  /// Paths that were calm for so long are looked at less often.
+  private static let calmFor = TimeAmount.seconds(20)
 
   let legs: [Leg]
   let settings: GroupSettings
@@ -168,7 +172,10 @@ final class TransportGroup: Sendable {
         state.decisions.prepend(decision)
         if state.decisions.count > Self.decisionsKept { state.decisions.removeLast() }
       }
-      return (decision, before, state.choice.statuses(at: time))
+      let after = state.choice.statuses(at: time)
+      let isCalm = after.allSatisfy { $0.condition == .low }
+      state.calmSince = isCalm ? state.calmSince ?? .now() : nil
+      return (decision, before, after)
     }
     for leg in legs where after[leg.index].condition == .down && before[leg.index] != .down {
       leg.breakYoung(MemberLost(member: leg.member.name, reason: leg.lastFailure ?? "it does not answer"))
@@ -208,6 +215,11 @@ final class TransportGroup: Sendable {
   var isBusy: Bool {
     let used = NIODeadline.uptimeNanoseconds(lastUsed.load(ordering: .relaxed))
     return used + Self.busyFor > .now() || legs.contains { $0.sessions.load(ordering: .relaxed) > 0 }
+  }
+
+  /// Whether all members have lost little for a while. A change is seen first on the one that carries the traffic.
+  var isCalm: Bool {
+    state.withLockedValue { $0.calmSince }.map { $0 + Self.calmFor < .now() } ?? false
   }
 
   private func query(_ leg: Leg) {
