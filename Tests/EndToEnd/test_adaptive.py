@@ -3,9 +3,15 @@
 The path is an emulated link (Benchmarks/link). It needs root, or a user namespace; `make test` sees to that.
 """
 
+import contextlib
 import json
+import socket
+import struct
+import threading
 
 import pytest
+from chain import exit_frontend, tunnel
+from clients import SOCKS5
 from paths import QUIC, TLS, TRACE, Phase, Scenario, run_all
 from program import magicalane
 
@@ -121,6 +127,45 @@ def test_probing_an_idle_path_costs_less_than_10_kb_a_minute(outcomes):
     _, before, after = outcome.carried
     assert all(session.error is None for session in outcome.sessions)
     assert after - before < 10_000, str(outcome)
+
+
+def test_a_target_that_resets_a_session_is_not_asked_twice(programs, certificates):
+    """The member is in order; to open the session again would send the request to the target once more."""
+    members = {
+        transport: programs.run({"frontends": [exit_frontend(transport, certificates)]}).address("exit")
+        for transport in ("quic", "tls")
+    }
+    transports = [
+        {**tunnel(transport, address, certificates), "name": transport}
+        for transport, address in members.items()
+    ]
+    front = {"name": "front", "type": "socks5", "listen": "tcp://127.0.0.1:0", "transport": "both"}
+    both = {"name": "both", "type": "adaptive", "members": list(members)}
+    near = programs.run({"frontends": [front], "transports": [*transports, both]})
+    asked = []
+
+    def reset_each(listener):
+        while True:
+            try:
+                stream, _ = listener.accept()
+            except OSError:
+                return
+            if stream.recv(16):
+                asked.append(stream)
+            # RST, and no end of stream.
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            stream.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=reset_each, args=[listener], daemon=True).start()
+        for _ in range(20):
+            with socket.create_connection(near.address("front").pair, timeout=10) as stream:
+                SOCKS5.open_over(stream, *listener.getsockname())
+                stream.sendall(b"request")
+                with contextlib.suppress(ConnectionResetError):
+                    assert stream.recv(1) == b""
+        listener.shutdown(socket.SHUT_RDWR)
+    assert len(asked) == 20
 
 
 @pytest.fixture(scope="session")

@@ -219,6 +219,13 @@ final class LegMonitor {
     if lastQuery + .milliseconds(100) < .now() { query() }
   }
 
+  /// Asks whatever was asked before and whatever it costs, for a session hangs on the answer.
+  func queryUrgently() {
+    guard case .asking(let client) = state else { return }
+    spend(leg.queryCost)
+    send(client, nil)
+  }
+
   private func query() {
     guard case .asking(let client) = state,
       budget.pay(leg.queryCost, isBusy: group.isBusy)

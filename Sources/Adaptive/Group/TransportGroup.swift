@@ -123,12 +123,16 @@ final class TransportGroup: Sendable {
     }
   }
 
-  /// Whether the member answers within the head start; false at once where it is known to be down.
+  /// Whether the member answers a query that goes out now. One that cannot be asked is alive unless it is known to
+  /// be down: in doubt a session fails, and no request goes to its target twice.
   private func isAlive(_ leg: Leg, since asked: NIODeadline, on loop: any EventLoop) -> EventLoopFuture<Bool>
   {
-    if statuses[leg.index].condition == .down { return loop.makeSucceededFuture(false) }
-    query(leg)
-    return loop.scheduleTask(in: settings.headStart) { leg.lastHeard > asked }.futureResult
+    let status = statuses[leg.index]
+    if status.condition == .down { return loop.makeSucceededFuture(false) }
+    guard leg.hasServer, leg.reports != .lacking else { return loop.makeSucceededFuture(true) }
+    home.execute { self.monitors.withLockedValue { $0 }?.value[leg.index].queryUrgently() }
+    let patience = max(settings.headStart, .nanoseconds(Int64((status.roundTrip ?? 0) * 3e9)))
+    return loop.scheduleTask(in: patience) { leg.lastHeard > asked }.futureResult
   }
 
   // MARK: What was seen
