@@ -22,14 +22,30 @@ import Testing
   }
 
   @Test func `an idle leg is asked as often as the budget allows`() {
-    let pace = QueryPace(idleBudget: 6000, members: 2, cost: 300)
-    #expect(pace.interval(isBusy: false, isCalm: false, packetsPerSecond: 0) == .seconds(6))
+    #expect(interval(isBusy: false) == .seconds(6))
+    #expect(interval(isBusy: false, isKnown: false) == .seconds(6))
   }
 
   @Test func `a leg that shows its losses by its traffic is asked less`() {
-    let pace = QueryPace(idleBudget: 6000, members: 2, cost: 300)
-    let quiet = pace.interval(isBusy: true, isCalm: false, packetsPerSecond: 0)
-    #expect(quiet < pace.interval(isBusy: true, isCalm: false, packetsPerSecond: 1000))
-    #expect(quiet < pace.interval(isBusy: true, isCalm: true, packetsPerSecond: 0))
+    #expect(interval() < interval(packetsPerSecond: 1000))
+    #expect(interval() < interval(isCalm: true))
+  }
+
+  @Test func `a leg without traffic is known by half a window`() {
+    #expect(interval(isKnown: false) * 50 <= .seconds(5))
+  }
+
+  private func interval(
+    isBusy: Bool = true,
+    isKnown: Bool = true,
+    isCalm: Bool = false,
+    packetsPerSecond: Double = 0
+  ) -> TimeAmount {
+    QueryPace(idleBudget: 6000, members: 2, cost: 300).interval(
+      isBusy: isBusy,
+      isKnown: isKnown,
+      isCalm: isCalm,
+      packetsPerSecond: packetsPerSecond
+    )
   }
 }

@@ -203,6 +203,7 @@ final class LegMonitor {
     if case .stopped = state { return }
     let interval = pace.interval(
       isBusy: group.isBusy,
+      isKnown: group.isKnown(leg),
       isCalm: group.isCalm,
       packetsPerSecond: packetsPerSecond
     )

@@ -47,9 +47,10 @@ final class SharedProbeBudget {
 
 /// How often a member is asked.
 ///
-/// A leg without traffic has to show some fifty packets within a window of ten seconds while sessions run; one with
-/// traffic shows them anyway, and is asked for the counts alone, as all are where all have been calm for a while.
-/// While nothing runs, the idle budget is spread out.
+/// A leg without traffic has to show some fifty packets within a window of ten seconds while sessions run, and in
+/// half of it while nothing is known, for sessions may be on the wrong member. One with traffic shows them anyway,
+/// and is asked for the counts alone, as all are where all have been calm for a while. While nothing runs, the idle
+/// budget is spread out.
 struct QueryPace {
   /// Packets per second above which a leg shows enough by itself.
   private static let enough = 20.0
@@ -63,8 +64,9 @@ struct QueryPace {
     idle = perMinute < 0.1 ? .minutes(10) : .milliseconds(Int64(60_000 / perMinute))
   }
 
-  func interval(isBusy: Bool, isCalm: Bool, packetsPerSecond: Double) -> TimeAmount {
+  func interval(isBusy: Bool, isKnown: Bool, isCalm: Bool, packetsPerSecond: Double) -> TimeAmount {
     guard isBusy else { return idle }
-    return isCalm || packetsPerSecond > Self.enough ? .seconds(1) : .milliseconds(200)
+    if isCalm || packetsPerSecond > Self.enough { return .seconds(1) }
+    return isKnown ? .milliseconds(200) : .milliseconds(100)
   }
 }

@@ -70,6 +70,8 @@ final class TransportGroup: Sendable {
   /// See `Transport.connect`.
   func connect(_ request: ConnectRequest, on loop: any EventLoop) -> EventLoopFuture<any Channel> {
     guard loop.inEventLoop else { return loop.flatSubmit { self.connect(request, on: loop) } }
+    // Before it starts, or the home loop might find nobody there and take its time.
+    noteUse()
     start()
     return race(request, state.withLockedValue { $0.choice.order }.map { legs[$0] }, on: loop)
   }
@@ -77,7 +79,7 @@ final class TransportGroup: Sendable {
   private func race(_ request: ConnectRequest, _ legs: [Leg], on loop: any EventLoop) -> EventLoopFuture<
     any Channel
   > {
-    lastUsed.store(NIODeadline.now().uptimeNanoseconds, ordering: .relaxed)
+    noteUse()
     let hooks = MemberRace.Hooks(
       begun: { leg in self.query(leg) },
       won: { leg, channel, time in self.adopt(channel, leg, request, after: time) },
@@ -221,9 +223,18 @@ final class TransportGroup: Sendable {
     return used + Self.busyFor > .now() || legs.contains { $0.sessions.load(ordering: .relaxed) > 0 }
   }
 
+  private func noteUse() {
+    lastUsed.store(NIODeadline.now().uptimeNanoseconds, ordering: .relaxed)
+  }
+
   /// Whether all members have lost little for a while. A change is seen first on the one that carries the traffic.
   var isCalm: Bool {
     state.withLockedValue { $0.calmSince }.map { $0 + Self.calmFor < .now() } ?? false
+  }
+
+  /// Whether enough packets were seen to tell what the member loses; called from any loop.
+  func isKnown(_ leg: Leg) -> Bool {
+    statuses[leg.index].condition != .unknown
   }
 
   private func query(_ leg: Leg) {
