@@ -150,6 +150,9 @@ final class QUICTestLink {
   private var flights: [Flight] = []
   private var sent = 0
   var datagramsToServer = 0
+  /// Datagrams that were sent before, byte for byte.
+  private(set) var repeated = 0
+  private var known: Set<[UInt8]> = []
 
   init(
     client settings: QUICSettings = QUICSettings(),
@@ -234,6 +237,7 @@ final class QUICTestLink {
   func send(_ packet: [UInt8], toServer: Bool, ecn: UInt8 = 0) {
     sent += 1
     if toServer { datagramsToServer += 1 }
+    if !known.insert(packet).inserted { repeated += 1 }
     var flight = Flight(due: now + latency, order: sent, toServer: toServer, bytes: packet, ecn: ecn)
     switch fate(toServer, sent, packet) {
     case .deliver: break

@@ -32,6 +32,7 @@ final class QUICPacketOutput {
   fileprivate let vectors = UnsafeMutableBufferPointer<ngtcp2_vec>.allocate(capacity: 16)
   /// Owned, freed in `deinit`. ngtcp2 wants the same one until a packet is complete.
   fileprivate let info = UnsafeMutablePointer<ngtcp2_pkt_info>.allocate(capacity: 1)
+  fileprivate var repetition = QUICRepetition()
   /// A packet that did not fit the batch it came up in; it starts the next one.
   fileprivate var leftOver: (bytes: [UInt8], remote: SocketAddress, ecn: UInt8)?
   /// Bytes that this burst may have.
@@ -60,6 +61,8 @@ final class QUICPacketOutput {
   fileprivate func currentRemote() -> SocketAddress {
     remote(of: path.pointer) ?? remote
   }
+
+  func noteLoss(now: UInt64) { repetition.noteLoss(to: remote, now: now) }
 
   /// The peer's address of a path; made anew only where the path is another one than last time.
   func remote(of path: UnsafePointer<ngtcp2_path>) -> SocketAddress? {
@@ -111,6 +114,11 @@ extension QUICConnection {
   ///
   /// Calling it again does not put off what is waited for.
   func wakeUp(now: UInt64) -> UInt64? {
+    guard let ownWakeUp = libraryWakeUp(now: now) else { return nil }
+    return min(ownWakeUp, isOpen ? output.repetition.due ?? .max : .max)
+  }
+
+  private func libraryWakeUp(now: UInt64) -> UInt64? {
     guard let deadline else { return nil }
     let isPausing = output.wasUsedUp || !sendTurns.isEmpty
     let due = max(deadline, now + (isPausing ? QUICConnection.smallestPause : QUICConnection.smallestWait))
@@ -120,14 +128,13 @@ extension QUICConnection {
   }
 
   /// Whether a timer that goes off now is of use: what it was set for may be done.
-  func isDue(now: UInt64) -> Bool { output.wakeUp <= now }
+  func isDue(now: UInt64) -> Bool { output.wakeUp <= now || (output.repetition.due ?? .max) <= now }
 
   func forgetWakeUp() { output.deadline = .max }
 
   /// What `ngtcp2_conn_update_pkt_tx_time` computes, in nanoseconds; a second at most.
   private func pause(after bytes: Int) -> UInt64 {
-    var stat = ngtcp2_conn_stat()
-    shim_conn_get_stat(conn, &stat)
+    let stat = statistics
     let unpaced = 1.25 * Double(stat.cwnd) / Double(max(stat.smoothed_rtt, 1))
     let rate = stat.pacing_rate > 0 ? stat.pacing_rate : unpaced
     return UInt64(min(Double(bytes) / max(rate, 1e-9), 1e9))
@@ -141,6 +148,12 @@ extension QUICConnection {
   func nextBatch(into buffer: inout ByteBuffer, now: UInt64) -> DatagramBatch? {
     guard isOpen else { return closeBatch(&buffer) }
     guard output.burstLeft > 0 else { return nil }
+    if let copy = output.repetition.next(now: now) {
+      datagramsSent += UInt64(copy.batch.count(of: copy.bytes.readableBytes))
+      output.burstLeft -= buffer.writeImmutableBuffer(copy.bytes)
+      return copy.batch
+    }
+    let inFlight = output.repetition.isLossy(now) ? statistics.bytes_in_flight : 0
     var batch = DatagramBatch(segmentSize: 0, remote: output.remote, ecn: 0)
     buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: QUICPacketOutput.maxBytes) { target in
       var filling = BatchFilling(target)
@@ -153,7 +166,17 @@ extension QUICConnection {
     output.burstLeft -= buffer.readableBytes
     // The connection may have failed while it wrote.
     if buffer.readableBytes == 0 { return isOpen ? nil : closeBatch(&buffer) }
+    if output.repetition.wants(batch, bytes: buffer.readableBytes, now: now) {
+      keep(buffer, batch, inFlight: inFlight, now: now)
+    }
     return batch
+  }
+
+  /// Keeps a copy of packets that the peer has to acknowledge, where the congestion window has room for it.
+  private func keep(_ bytes: ByteBuffer, _ batch: DatagramBatch, inFlight: UInt64, now: UInt64) {
+    let stat = statistics
+    guard stat.bytes_in_flight > inFlight, stat.bytes_in_flight <= stat.cwnd / 2 else { return }
+    output.repetition.keep(bytes, batch, now: now, roundTrip: stat.smoothed_rtt)
   }
 
   private func closeBatch(_ buffer: inout ByteBuffer) -> DatagramBatch? {

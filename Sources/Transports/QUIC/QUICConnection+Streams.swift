@@ -49,17 +49,11 @@ extension QUICConnection {
       let count = UInt64(bytes.readableBytes)
       let windows = settings.windows
       let room = UInt64(windows.memory.room(of: Int(windows.maxStream)))
-      let credit = stream.window.take(count, now: lastReceived, room: room) { smoothedRoundTrip }
+      let credit = stream.window.take(count, now: lastReceived, room: room) { statistics.smoothed_rtt }
       ngtcp2_conn_extend_max_stream_offset(conn, stream.id, credit)
     }
     stream.countInput()
     return bytes
-  }
-
-  private var smoothedRoundTrip: UInt64 {
-    var stat = ngtcp2_conn_stat()
-    shim_conn_get_stat(conn, &stat)
-    return stat.smoothed_rtt
   }
 
   /// Lets the peer open no more streams than it already may.

@@ -271,6 +271,13 @@ extension QUICConnection {
   /// Where the peer is, as far as the path to it is known to work.
   var remoteAddress: SocketAddress? { output.remote(of: ngtcp2_conn_get_path(conn)) }
 
+  /// What ngtcp2 knows of the path.
+  var statistics: ngtcp2_conn_stat {
+    var stat = ngtcp2_conn_stat()
+    shim_conn_get_stat(conn, &stat)
+    return stat
+  }
+
   /// What ngtcp2 waits for next; nil where that is nothing.
   var deadline: UInt64? {
     switch state {
@@ -304,16 +311,24 @@ extension QUICConnection {
 
   /// Does what is due by `now`.
   func timeout(now: UInt64) {
-    forgetWakeUp()
     switch state {
     case .handshaking, .established:
       guard ngtcp2_conn_get_expiry(conn) <= now else { return }
+      forgetWakeUp()
+      let before = statistics
       let result = ngtcp2_conn_handle_expiry(conn, now)
-      if result != 0 { failed(result, now: now) }
+      guard result == 0 else { return failed(result, now: now) }
+      if isLossFound(before, now: now) { output.noteLoss(now: now) }
     case .closing(let until), .draining(let until):
       if until <= now { end() }
     case .ended: return
     }
+  }
+
+  /// Whether the timer found a loss, by the time that passed or by the lack of any answer (RFC 9002 §6).
+  private func isLossFound(_ before: ngtcp2_conn_stat, now: UInt64) -> Bool {
+    guard state == .established, before.smoothed_rtt >= QUICRepetition.shortestRoundTrip else { return false }
+    return before.loss_time.2 <= now || statistics.pto_count > before.pto_count
   }
 
   /// Ends the connection; streams that are not finished are lost.

@@ -16,8 +16,7 @@ struct QUICPathState {
 extension QUICConnection {
   /// The state of the path, as of now; nil before the first round trip.
   var pathState: QUICPathState? {
-    var stat = ngtcp2_conn_stat()
-    shim_conn_get_stat(conn, &stat)
+    let stat = statistics
     guard stat.min_rtt != .max else { return nil }
     return QUICPathState(
       latestRoundTrip: stat.latest_rtt,
