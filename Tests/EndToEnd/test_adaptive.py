@@ -10,10 +10,12 @@ import struct
 import threading
 
 import pytest
+from admin import administered
 from chain import exit_frontend, tunnel
-from clients import SOCKS5
+from clients import SOCKS5, open_through, read_exactly
+from far_ends import FarEnd, relay_in_turns, server_context
 from paths import QUIC, TLS, TRACE, Phase, Scenario, run_all
-from program import magicalane
+from program import eventually, magicalane
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -65,6 +67,8 @@ FLAPS = {
     )
     for index, (name, (rules, _)) in enumerate(FLAPPING.items())
 }
+
+MESSAGE = b"there and back"
 
 loaded = pytest.mark.parametrize("name", [name for name, one in SCENARIOS.items() if one.has_load])
 
@@ -166,6 +170,58 @@ def test_a_target_that_resets_a_session_is_not_asked_twice(programs, certificate
                     assert stream.recv(1) == b""
         listener.shutdown(socket.SHUT_RDWR)
     assert len(asked) == 20
+
+
+def test_a_server_without_path_reports_is_used_all_the_same(programs, certificates):
+    """Of such a member only failures and opening times are known."""
+    far = programs.run({"frontends": [exit_frontend("quic", certificates)]}).address("exit")
+    front = {"name": "front", "type": "socks5", "listen": "tcp://127.0.0.1:0", "transport": "both"}
+    both = {"name": "both", "type": "adaptive", "members": ["old", "new"]}
+    with echoing() as target:
+        with FarEnd(relay_in_turns, server_context(certificates)) as server:
+            # Without connections that wait, so that its end is one for sessions as well.
+            old = {"type": "tls", "server": "%s:%d" % server.pair, "tls": certificates.trust, "warm": 0}
+            transports = [{**old, "name": "old"}, {**tunnel("quic", far, certificates), "name": "new"}, both]
+            near, api = administered(programs, {"frontends": [front], "transports": transports})
+
+            def paths():
+                return {path["member"]: path for path in api.get("/v1/transports/both/paths").json["paths"]}
+
+            for _ in range(5):
+                assert echo_through(near, target) == MESSAGE
+            eventually(lambda: paths()["old"]["reports"] == "lacking", "it is known to lack them")
+            assert paths()["old"]["chosen"]
+            assert paths()["old"]["opened"] == 5
+            assert sum(head.startswith(b"CONNECT") for head in server.heads) == 5
+        for _ in range(5):
+            assert echo_through(near, target) == MESSAGE
+        assert paths()["new"]["opened"] == 5
+
+
+def echo_through(program, target, message=MESSAGE):
+    with open_through(SOCKS5, program.address("front").pair, *target) as stream:
+        stream.sendall(message)
+        return read_exactly(stream, len(message))
+
+
+@contextlib.contextmanager
+def echoing():
+    """Gives the address of a target that sends back what comes."""
+
+    def answer(stream):
+        with stream, contextlib.suppress(OSError):
+            while data := stream.recv(1 << 16):
+                stream.sendall(data)
+
+    def accept(listener):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=[listener.accept()[0]], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=[listener], daemon=True).start()
+        yield listener.getsockname()
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture(scope="session")

@@ -17,21 +17,36 @@ import Testing
 
   @Test func `after a loss few packets are repeated, and many are not`() {
     var repetition = QUICRepetition()
-    repetition.noteLoss(to: remote, now: 0)
+    repetition.noteLoss(to: remote, roundTrip: 40_000_000, now: 0)
     #expect(repetition.wants(batch(), bytes: 150, now: 1))
     #expect(!repetition.wants(batch(), bytes: 300, now: 1))
   }
 
   @Test func `a path without losses for a while is calm again`() {
     var repetition = QUICRepetition()
-    repetition.noteLoss(to: remote, now: 0)
+    repetition.noteLoss(to: remote, roundTrip: 40_000_000, now: 0)
     #expect(repetition.wants(batch(), bytes: 100, now: QUICRepetition.hold - 1))
     #expect(!repetition.wants(batch(), bytes: 100, now: QUICRepetition.hold))
   }
 
+  @Test func `on a short path nothing is repeated`() {
+    var repetition = QUICRepetition()
+    repetition.noteLoss(to: remote, roundTrip: 1_000_000, now: 0)
+    #expect(!repetition.wants(batch(), bytes: 100, now: 1))
+  }
+
+  @Test func `a packet that tried the size of the path is no loss`() {
+    var repetition = QUICRepetition()
+    repetition.noteSizeProbe(now: 0)
+    repetition.noteLoss(to: remote, roundTrip: 40_000_000, now: 90_000_000)
+    #expect(!repetition.wants(batch(), bytes: 100, now: 90_000_001))
+    repetition.noteLoss(to: remote, roundTrip: 40_000_000, now: 120_000_000)
+    #expect(repetition.wants(batch(), bytes: 100, now: 120_000_001))
+  }
+
   @Test func `the losses of one path say nothing of another`() {
     var repetition = QUICRepetition()
-    repetition.noteLoss(to: remote, now: 0)
+    repetition.noteLoss(to: remote, roundTrip: 40_000_000, now: 0)
     #expect(!repetition.wants(batch(to: QUICTestLink.clientAddress), bytes: 100, now: 1))
   }
 
@@ -47,7 +62,7 @@ import Testing
 
   @Test func `copies that nobody sends do not pile up`() {
     var repetition = QUICRepetition()
-    repetition.noteLoss(to: remote, now: 0)
+    repetition.noteLoss(to: remote, roundTrip: 40_000_000, now: 0)
     for _ in 0..<100 where repetition.wants(batch(), bytes: 100, now: 1) {
       repetition.keep(packet, batch(), now: 1, roundTrip: 800)
     }
@@ -58,6 +73,13 @@ import Testing
 
   @Test func `a connection on a clean path sends no datagram twice`() throws {
     let link = try QUICTestLink()
+    #expect(try echoes(200, on: link).allSatisfy { $0 < 50_000_000 })
+    #expect(link.repeated == 0)
+  }
+
+  @Test func `a path that carries no large packets loses none of the others`() throws {
+    let link = try QUICTestLink()
+    link.fate = { _, _, bytes in bytes.count > 1250 ? .drop : .deliver }
     #expect(try echoes(200, on: link).allSatisfy { $0 < 50_000_000 })
     #expect(link.repeated == 0)
   }

@@ -1,6 +1,20 @@
 import MagicalaneCore
 import NIOCore
 
+/// The keys of a config entry that names members, and has no others of its own.
+public struct MemberOptions: Decodable, Sendable {
+  var members: [String]
+  var group: GroupOptions
+
+  private enum CodingKeys: CodingKey, CaseIterable { case members }
+
+  /// Reads the keys of every group beside its own.
+  public init(from decoder: any Decoder) throws {
+    members = try decoder.container(keyedBy: CodingKeys.self).decode([String].self, forKey: .members)
+    group = try GroupOptions(from: decoder)
+  }
+}
+
 /// What the transports that hold a `TransportGroup` have in common.
 protocol GroupTransport: ChoosingTransport {
   var group: TransportGroup { get }

@@ -91,6 +91,7 @@ extension QUICConnection {
       guard let connection = owner(user), let stream = stream(streamUser) else { return 0 }
       stream.output.acknowledge(upTo: offset + count)
       stream.countOutput()
+      if stream.isHeldBack { connection.wantsTurn(stream) }
       connection.markChanged(stream)
       return 0
     }

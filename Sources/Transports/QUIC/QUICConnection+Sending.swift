@@ -33,6 +33,7 @@ final class QUICPacketOutput {
   /// Owned, freed in `deinit`. ngtcp2 wants the same one until a packet is complete.
   fileprivate let info = UnsafeMutablePointer<ngtcp2_pkt_info>.allocate(capacity: 1)
   fileprivate var repetition = QUICRepetition()
+  fileprivate var gaps = QUICGapLimit(packetSize: Int(NGTCP2_MAX_UDP_PAYLOAD_SIZE))
   /// A packet that did not fit the batch it came up in; it starts the next one.
   fileprivate var leftOver: (bytes: [UInt8], remote: SocketAddress, ecn: UInt8)?
   /// Bytes that this burst may have.
@@ -62,7 +63,10 @@ final class QUICPacketOutput {
     remote(of: path.pointer) ?? remote
   }
 
-  func noteLoss(now: UInt64) { repetition.noteLoss(to: remote, now: now) }
+  /// A packet was found lost by a timer.
+  func noteLoss(_ stat: ngtcp2_conn_stat, now: UInt64) {
+    repetition.noteLoss(to: remote, roundTrip: stat.smoothed_rtt, now: now)
+  }
 
   /// The peer's address of a path; made anew only where the path is another one than last time.
   func remote(of path: UnsafePointer<ngtcp2_path>) -> SocketAddress? {
@@ -164,6 +168,7 @@ extension QUICConnection {
       return filling.used
     }
     output.burstLeft -= buffer.readableBytes
+    output.gaps.sent(buffer.readableBytes)
     // The connection may have failed while it wrote.
     if buffer.readableBytes == 0 { return isOpen ? nil : closeBatch(&buffer) }
     if output.repetition.wants(batch, bytes: buffer.readableBytes, now: now) {
@@ -197,7 +202,7 @@ extension QUICConnection {
       guard let place = filling.next else { return }
       let count = writePacket(place, largest, now: now)
       guard count > 0 else { return }
-      if count <= usual { datagramsSent += 1 }
+      if count <= usual { datagramsSent += 1 } else { output.repetition.noteSizeProbe(now: now) }
       let (remote, ecn) = (output.currentRemote(), UInt8(truncatingIfNeeded: output.info.pointee.ecn))
       guard filling.accepts(count, remote, ecn, usual: usual) else {
         output.leftOver = (Array(UnsafeBufferPointer(start: place, count: count)), remote, ecn)
@@ -254,6 +259,7 @@ extension QUICConnection {
 
   private func sent(_ count: Int, of offered: Int, withFin: Bool, on stream: QUICStream) {
     stream.output.sent(count)
+    output.gaps.carried(count)
     if withFin && count == offered { stream.isFinSent = true }
     turnLeft -= count
     if turnLeft <= 0 || !stream.wantsToSend {
@@ -265,7 +271,10 @@ extension QUICConnection {
   /// The stream whose turn it is and that may send: one that only wants to end needs no window.
   private func nextTurn() -> QUICStream? {
     while let stream = sendTurns.first {
-      let isBlocked = stream.output.unsent > 0 && ngtcp2_conn_get_max_stream_data_left(conn, stream.id) == 0
+      stream.isHeldBack = stream.output.unsent > 0 && stream.output.inFlight >= output.gaps.most
+      let isBlocked =
+        stream.isHeldBack
+        || stream.output.unsent > 0 && ngtcp2_conn_get_max_stream_data_left(conn, stream.id) == 0
       guard stream.wantsToSend, !isBlocked else {
         if isBlocked { block() } else { skipTurn() }
         continue

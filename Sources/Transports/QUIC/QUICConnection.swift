@@ -318,7 +318,7 @@ extension QUICConnection {
       let before = statistics
       let result = ngtcp2_conn_handle_expiry(conn, now)
       guard result == 0 else { return failed(result, now: now) }
-      if isLossFound(before, now: now) { output.noteLoss(now: now) }
+      if isLossFound(before, now: now) { output.noteLoss(before, now: now) }
     case .closing(let until), .draining(let until):
       if until <= now { end() }
     case .ended: return
@@ -327,8 +327,7 @@ extension QUICConnection {
 
   /// Whether the timer found a loss, by the time that passed or by the lack of any answer (RFC 9002 §6).
   private func isLossFound(_ before: ngtcp2_conn_stat, now: UInt64) -> Bool {
-    guard state == .established, before.smoothed_rtt >= QUICRepetition.shortestRoundTrip else { return false }
-    return before.loss_time.2 <= now || statistics.pto_count > before.pto_count
+    state == .established && (before.loss_time.2 <= now || statistics.pto_count > before.pto_count)
   }
 
   /// Ends the connection; streams that are not finished are lost.

@@ -15,14 +15,18 @@ struct QUICRepetition {
   /// So long a path counts as lossy after its last loss: most of them are made good meanwhile and do not show.
   static let hold: UInt64 = 10_000_000_000
   /// On a shorter path a loss is repaired soon enough, and a busy host is soon taken for one.
-  static let shortestRoundTrip: UInt64 = 5_000_000
+  private static let shortestRoundTrip: UInt64 = 5_000_000
+  /// By then it is known whether a packet was lost.
+  private static let sizeProbeRoundTrips: UInt64 = 3
   /// Most packets that count as few.
-  static let mostPackets = 2
+  private static let mostPackets = 2
   /// Most copies that wait; who makes more sends much.
   private static let mostWaiting = 16
 
   /// 0 while it is calm.
   private var lossyUntil: UInt64 = 0
+  /// When the last one was sent.
+  private var sizeProbe: UInt64?
   private var waiting: Deque<(due: UInt64, bytes: ByteBuffer, batch: DatagramBatch)> = []
   /// Where the lossy path leads.
   private var remote: SocketAddress?
@@ -31,10 +35,15 @@ struct QUICRepetition {
   ///
   /// - Parameter remote: the peer's address. Of another path nothing is known, not even whether the peer is there
   ///   (RFC 9000 §8.2).
-  mutating func noteLoss(to remote: SocketAddress, now: UInt64) {
+  mutating func noteLoss(to remote: SocketAddress, roundTrip: UInt64, now: UInt64) {
+    let mayBeSizeProbe = sizeProbe.map { now < $0 + Self.sizeProbeRoundTrips * roundTrip } ?? false
+    guard roundTrip >= Self.shortestRoundTrip, !mayBeSizeProbe else { return }
     self.remote = remote
     lossyUntil = now + Self.hold
   }
+
+  /// A packet went out to try whether the path carries such large ones (RFC 9000 §14.4): that it is lost says nothing.
+  mutating func noteSizeProbe(now: UInt64) { sizeProbe = now }
 
   func isLossy(_ now: UInt64) -> Bool { now < lossyUntil }
 

@@ -49,6 +49,8 @@ final class QUICStream {
   var isMarkedChanged = false
   /// It stands in the connection's queue of streams that want to send.
   var isQueued = false
+  /// It has as much on its way as `QUICGapLimit` allows; an acknowledgement gives it its next turn.
+  var isHeldBack = false
   /// It stands in the connection's list of streams that wait for their window.
   var isListedBlocked = false
 
